@@ -1,0 +1,1 @@
+"""Thin bridges to other tools; each module is importable without the others."""

@@ -1,0 +1,44 @@
+"""Estimators of p(z) from feature matrices, and the register in which they are found."""
+
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from photoz.errors import InputError
+from photoz.estimators.base import PhotozEstimator
+
+__all__ = ["ESTIMATORS", "get_estimator", "registered_estimators"]
+
+ESTIMATORS: dict[str, str] = {
+    "forest": "photoz.estimators.forest:ForestPhotoz",
+    "boosting": "photoz.estimators.boosting:BoostingPhotoz",
+    "network": "photoz.estimators.network:NetworkPhotoz",
+    "trainz": "photoz.estimators.baseline:TrainzPhotoz",
+    "knn": "photoz.estimators.baseline:KnnPhotoz",
+}
+"""Name of each estimator and where its class is defined; imported only when asked for."""
+
+
+def registered_estimators() -> dict[str, str]:
+    """Names and places of the estimators of photoz and of installed packages.
+
+    Other packages register theirs in the entry-point group ``photoz.estimators``.
+    """
+    found = {entry.name: entry.value for entry in entry_points(group="photoz.estimators")}
+    return {**found, **ESTIMATORS}
+
+
+def get_estimator(name: str) -> type[PhotozEstimator]:
+    """Class of the estimator called `name`.
+
+    Raises
+    ------
+    InputError
+        If no estimator has that name.
+    """
+    known = registered_estimators()
+    if name not in known:
+        msg = f"unknown estimator {name!r}; the known ones are {', '.join(sorted(known))}."
+        raise InputError(msg)
+    module, _, class_name = known[name].partition(":")
+    found: type[PhotozEstimator] = getattr(import_module(module), class_name)
+    return found

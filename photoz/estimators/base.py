@@ -1,0 +1,310 @@
+"""PhotozEstimator: the interface of every estimator, from arrays to p(z)."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from photoz.pdf import FloatArray, RedshiftPDF
+
+__all__ = ["Choice", "OnStep", "PhotozEstimator", "Point", "Range", "Rows"]
+
+OnStep = Callable[[int, float], None]
+"""Called with the step of a fit and the validation loss so far; may raise to end the fit."""
+
+Point = Literal["median", "mode", "mean"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both included, that a search may try.
+
+    Parameters
+    ----------
+    low, high
+        Ends of the range; two integers make a range of integers.
+    log
+        Whether to search on a logarithmic scale.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    @property
+    def integer(self) -> bool:
+        """Whether only integers are tried."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Values that a search may try, in no order."""
+
+    options: tuple[bool | int | float | str, ...]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Checked rows of a training or validation set.
+
+    Parameters
+    ----------
+    X
+        Features of shape ``(n_galaxies, n_features)``, NaN where not observed.
+    z_spec
+        Spectroscopic redshifts of shape ``(n_galaxies,)``, on the grid.
+    weight
+        Sample weights of shape ``(n_galaxies,)``, of mean one.
+    reliability
+        Probability that each redshift is right, shape ``(n_galaxies,)``; None if all are.
+    """
+
+    X: NDArray[np.float32]
+    z_spec: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    reliability: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+
+class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
+    """Base of all estimators: checks the input, keeps the grid, turns densities into p(z).
+
+    A subclass has the parameters ``z_max``, ``n_z`` and ``random_state``, writes `_fit`
+    and `_predict_density`, `_save` and `_load` of what it learned, and `search_space`.
+
+    Attributes
+    ----------
+    z_grid_
+        Redshift grid of shape ``(n_z,)``, from 0 to `z_max`.
+    tuned_
+        Parameters that the fit chose on the validation rows (the stopping point, a
+        smoothing width). Given to the constructor, they repeat the choice without
+        validation rows.
+    """
+
+    z_max: float | None
+    n_z: int
+    random_state: int | None
+    z_grid_: NDArray[np.float64]
+    n_features_in_: int
+    tuned_: dict[str, Any]
+
+    @abstractmethod
+    def _fit(self, train: Rows, validation: Rows | None, on_step: OnStep | None) -> None:
+        """Learn from checked rows; the grid is set already."""
+
+    @abstractmethod
+    def _predict_density(self, X: NDArray[np.float32]) -> FloatArray:
+        """Relative densities on the grid, shape ``(n_galaxies, n_z)``, for checked features."""
+
+    @abstractmethod
+    def _save(self, directory: Path) -> None:
+        """Write what `_fit` learned."""
+
+    @abstractmethod
+    def _load(self, directory: Path) -> None:
+        """Read what `_save` wrote."""
+
+    @classmethod
+    @abstractmethod
+    def search_space(cls) -> dict[str, Range | Choice]:
+        """Ranges that are searched where an experiment does not say otherwise."""
+
+    @classmethod
+    def trial_parameters(cls) -> dict[str, Any]:
+        """Parameters that make the fits of a search cheaper and leave its order intact."""
+        return {}
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        validation: tuple[ArrayLike, ArrayLike] | None = None,
+        on_step: OnStep | None = None,
+        reliability: ArrayLike | None = None,
+    ) -> Self:
+        """Learn p(z) from galaxies of known redshift.
+
+        Parameters
+        ----------
+        X
+            Features of shape ``(n_galaxies, n_features)``, NaN where not observed.
+        y
+            Spectroscopic redshifts of shape ``(n_galaxies,)``.
+        sample_weight
+            Weights of shape ``(n_galaxies,)``; equal if left out.
+        validation
+            Features and redshifts of other galaxies, to stop early; without it nothing
+            stops early.
+        on_step
+            Called with the step and the validation loss; may raise to end the fit.
+        reliability
+            Probability that each redshift is right, shape ``(n_galaxies,)``.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If the shapes disagree, a redshift is NaN, negative or above `z_max`, or a
+            weight or a reliability is out of its range.
+        """
+        X, y = validate_data(
+            self, X, y, dtype=np.float32, ensure_all_finite="allow-nan", ensure_min_samples=2,
+            y_numeric=True,
+        )  # fmt: skip
+        z_spec = np.asarray(y, dtype=np.float64)
+        self.z_grid_ = _make_grid(z_spec, self.z_max, self.n_z)
+        self.tuned_ = {}
+        _check_on_grid(z_spec, self.z_grid_[-1], "y")
+        train = Rows(
+            X, z_spec, _check_weight(sample_weight, len(X)), _check_reliability(reliability, len(X))
+        )
+        self._fit(train, self._check_validation(validation), on_step)
+        return self
+
+    def predict_pdf(self, X: ArrayLike) -> RedshiftPDF:
+        """Redshift densities of galaxies.
+
+        Parameters
+        ----------
+        X
+            Features of shape ``(n_galaxies, n_features)``, NaN where not observed.
+
+        Returns
+        -------
+        RedshiftPDF
+        """
+        check_is_fitted(self)
+        X = self._check_features(X)
+        if len(X) == 0:
+            return RedshiftPDF(self.z_grid_, np.empty((0, len(self.z_grid_)), dtype=np.float32))
+        return RedshiftPDF.from_weights(self.z_grid_, self._predict_density(X))
+
+    def predict(self, X: ArrayLike, point: Point = "median") -> FloatArray:
+        """Point redshifts of galaxies, shape ``(n_galaxies,)``.
+
+        Parameters
+        ----------
+        X
+            Features of shape ``(n_galaxies, n_features)``, NaN where not observed.
+        point
+            Which point of p(z): its median, mode or mean.
+        """
+        points = ("median", "mode", "mean")
+        if point not in points:
+            msg = f"point must be one of {', '.join(points)}, got {point!r}."
+            raise ValueError(msg)
+        z_phot: FloatArray = getattr(self.predict_pdf(X), point)()
+        return z_phot
+
+    def save(self, directory: Path) -> None:
+        """Write the fitted estimator to a directory, in formats that hold no code."""
+        check_is_fitted(self)
+        directory.mkdir(parents=True, exist_ok=True)
+        state = {
+            "parameters": self.get_params(deep=False),
+            "tuned": self.tuned_,
+            "z_max": float(self.z_grid_[-1]),
+            "n_features": self.n_features_in_,
+        }
+        (directory / "estimator.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+        self._save(directory)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read an estimator that `save` wrote."""
+        state = json.loads((directory / "estimator.json").read_text(encoding="utf-8"))
+        estimator = cls(**state["parameters"])
+        estimator.tuned_ = state["tuned"]
+        estimator.z_grid_ = np.linspace(0, state["z_max"], estimator.n_z)
+        estimator.n_features_in_ = state["n_features"]
+        estimator._load(directory)
+        return estimator
+
+    def _check_features(self, X: ArrayLike) -> NDArray[np.float32]:
+        checked: NDArray[np.float32] = validate_data(
+            self, X, reset=False, dtype=np.float32, ensure_all_finite="allow-nan",
+            ensure_min_samples=0,
+        )  # fmt: skip
+        return checked
+
+    def _check_validation(self, validation: tuple[ArrayLike, ArrayLike] | None) -> Rows | None:
+        if validation is None:
+            return None
+        X, z_spec = self._check_features(validation[0]), np.asarray(validation[1], dtype=np.float64)
+        if len(X) != len(z_spec) or len(X) == 0:
+            msg = f"validation must hold as many features as redshifts, got {len(X)}, {len(z_spec)}."
+            raise ValueError(msg)
+        # A truth beyond the grid is scored as a miss elsewhere; here it would only be noise.
+        inside = (z_spec >= 0) & (z_spec <= self.z_grid_[-1])
+        return Rows(X[inside], z_spec[inside], np.ones(int(inside.sum())))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.target_tags.positive_only = True
+        return tags
+
+
+def _make_grid(z_spec: FloatArray, z_max: float | None, n_z: int) -> NDArray[np.float64]:
+    """Grid from 0 to `z_max`, or to 5 per cent in 1 + z beyond the largest redshift."""
+    if z_max is None:
+        z_max = 1.05 * (1 + float(np.nanmax(z_spec))) - 1
+    if n_z < 3 or not z_max > 0:
+        msg = f"z_max must be above 0 and n_z at least 3, got {z_max=} and {n_z=}."
+        raise ValueError(msg)
+    return np.linspace(0, z_max, n_z)
+
+
+def _check_on_grid(z_spec: FloatArray, z_max: float, name: str) -> None:
+    if not ((z_spec >= 0) & (z_spec <= z_max)).all():
+        found = f"{z_spec.min():.6g} to {z_spec.max():.6g}"
+        msg = (
+            f"Negative values in data: {name} must hold redshifts" if (z_spec < 0).any()
+            else f"{name} must hold redshifts"
+        )  # fmt: skip
+        msg = f"{msg} between 0 and z_max = {z_max:.6g}, found {found}; raise z_max or drop them."
+        raise ValueError(msg)
+
+
+def _check_weight(sample_weight: ArrayLike | None, n_galaxies: int) -> NDArray[np.float64]:
+    if sample_weight is None:
+        return np.ones(n_galaxies)
+    weight: NDArray[np.float64] = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+    )
+    if weight.shape != (n_galaxies,) or (weight < 0).any() or not weight.sum() > 0:
+        msg = (
+            f"sample_weight must have shape ({n_galaxies},), no negative value and a positive sum, "
+            f"got shape {weight.shape} and sum {weight.sum():.6g}."
+        )
+        raise ValueError(msg)
+    return weight / weight.mean()
+
+
+def _check_reliability(reliability: ArrayLike | None, n_galaxies: int) -> NDArray[np.float64] | None:
+    if reliability is None:
+        return None
+    value = np.asarray(reliability, dtype=np.float64)
+    if value.shape != (n_galaxies,) or not ((value >= 0) & (value <= 1)).all():
+        msg = f"reliability must hold {n_galaxies} probabilities between 0 and 1."
+        raise ValueError(msg)
+    return value

@@ -1,0 +1,308 @@
+"""RedshiftPDF: the redshift densities p(z) of many galaxies on one common grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["FloatArray", "RedshiftPDF"]
+
+FloatArray = NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class RedshiftPDF:
+    """Redshift densities of `n_galaxies` galaxies, linear between the points of a grid.
+
+    Parameters
+    ----------
+    z_grid
+        Redshifts (dimensionless) of shape ``(n_z,)``, uniform and increasing from 0.
+    density
+        Densities (per unit redshift) of shape ``(n_galaxies, n_z)``, non-negative, with
+        unit integral by the trapezoidal rule. Use `from_weights` where the integral is
+        still to be made one.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree, the grid is not uniform from 0, or a density is negative,
+        not finite or does not integrate to one.
+
+    Examples
+    --------
+    >>> pz = RedshiftPDF.from_weights(np.linspace(0, 2, 201), np.ones((1, 201)))
+    >>> pz.quantiles([0.16, 0.84]).round(2)
+    array([[0.32, 1.68]])
+    """
+
+    z_grid: FloatArray
+    density: FloatArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "z_grid", np.asarray(self.z_grid, dtype=np.float64))
+        object.__setattr__(self, "density", np.asarray(self.density, dtype=np.float32))
+        _check_grid(self.z_grid)
+        if self.density.ndim != 2 or self.density.shape[1] != len(self.z_grid):
+            msg = (
+                f"density must have shape (n_galaxies, n_z) with n_z = {len(self.z_grid)}, "
+                f"got {self.density.shape}."
+            )
+            raise ValueError(msg)
+        if not (self.density >= 0).all():  # False for NaN as well
+            msg = "density must be finite and non-negative in every row."
+            raise ValueError(msg)
+        integral = self.density @ _trapezoid_weights(self.z_grid).astype(np.float32)
+        if not np.allclose(integral, 1, atol=1e-4):
+            worst = float(integral[np.argmax(np.abs(integral - 1))])
+            msg = (
+                f"every density must integrate to 1, found {worst:.6g}; "
+                "use RedshiftPDF.from_weights to normalise."
+            )
+            raise ValueError(msg)
+
+    @classmethod
+    def from_weights(cls, z_grid: ArrayLike, weights: ArrayLike) -> RedshiftPDF:
+        """Normalise non-negative weights to densities.
+
+        Parameters
+        ----------
+        z_grid
+            Redshifts of shape ``(n_z,)``.
+        weights
+            Relative densities of shape ``(n_galaxies, n_z)``; a row of zeros becomes flat,
+            since nothing is known of that galaxy.
+
+        Returns
+        -------
+        RedshiftPDF
+        """
+        grid = np.asarray(z_grid, dtype=np.float64)
+        density = np.array(weights, dtype=np.float32)
+        # Scaling by the peak first keeps tiny and huge rows inside the range of float32.
+        peak = density.max(axis=1, keepdims=True, initial=0)
+        density = np.divide(density, peak, out=np.ones_like(density), where=peak > 0)
+        density /= (density @ _trapezoid_weights(grid))[:, np.newaxis]
+        return cls(grid, density)
+
+    @classmethod
+    def from_mixture(
+        cls, z_grid: ArrayLike, weights: FloatArray, means: FloatArray, sigmas: FloatArray
+    ) -> RedshiftPDF:
+        """Evaluate Gaussian mixtures, cut off at the ends of the grid.
+
+        Parameters
+        ----------
+        z_grid
+            Redshifts of shape ``(n_z,)``.
+        weights, means, sigmas
+            Parameters of shape ``(n_galaxies, n_components)``; means and standard
+            deviations in redshift. Components narrower than two steps of the grid are
+            widened to two steps: a grid cannot show less.
+
+        Returns
+        -------
+        RedshiftPDF
+        """
+        grid = np.asarray(z_grid, dtype=np.float32)
+        narrowest = 2 * (grid[1] - grid[0])
+        density = np.zeros((len(weights), len(grid)), dtype=np.float32)
+        for weight, mean, sigma in zip(
+            weights.T.astype(np.float32),
+            means.T.astype(np.float32),
+            np.maximum(sigmas.T.astype(np.float32), narrowest),
+            strict=True,
+        ):
+            term = (grid - mean[:, np.newaxis]) / sigma[:, np.newaxis]
+            np.square(term, out=term)
+            term *= -0.5
+            np.exp(term, out=term)
+            term *= (weight / sigma)[:, np.newaxis]
+            density += term
+        return cls.from_weights(z_grid, density)
+
+    def __len__(self) -> int:
+        return len(self.density)
+
+    def __getitem__(self, rows: slice | NDArray[np.integer] | NDArray[np.bool_]) -> RedshiftPDF:
+        return RedshiftPDF(self.z_grid, self.density[rows])
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[RedshiftPDF]) -> RedshiftPDF:
+        """Stack densities that share a grid, in the order given."""
+        grid = parts[0].z_grid
+        if not all(np.array_equal(part.z_grid, grid) for part in parts):
+            msg = "densities can only be stacked if they share one redshift grid."
+            raise ValueError(msg)
+        return cls(grid, np.concatenate([part.density for part in parts]))
+
+    @property
+    def step(self) -> float:
+        """Distance between two points of the grid."""
+        return float(self.z_grid[1] - self.z_grid[0])
+
+    def cumulative(self) -> FloatArray:
+        """Cumulative distribution at the points of the grid, shape ``(n_galaxies, n_z)``."""
+        density = self.density.astype(np.float64)
+        cumulative = np.zeros_like(density)
+        np.cumsum(0.5 * self.step * (density[:, 1:] + density[:, :-1]), axis=1, out=cumulative[:, 1:])
+        return cumulative / cumulative[:, -1:]
+
+    def cdf(self, z: ArrayLike) -> FloatArray:
+        """Probability that each galaxy lies below its redshift `z`, shape ``(n_galaxies,)``.
+
+        Parameters
+        ----------
+        z
+            One redshift per galaxy, shape ``(n_galaxies,)``, or one for all. It is 0 below
+            the grid and 1 above it.
+        """
+        z = self._one_per_galaxy(z)
+        rows, cell, offset = self._locate(z)
+        left = self.density[rows, cell].astype(np.float64)
+        right = self.density[rows, cell + 1]
+        inside = left * offset + 0.5 * (right - left) * offset**2 / self.step
+        cdf = self.cumulative()[rows, cell] + inside
+        return np.where(z < 0, 0.0, np.where(z > self.z_grid[-1], 1.0, np.clip(cdf, 0, 1)))
+
+    def at(self, z: ArrayLike) -> FloatArray:
+        """Density (per unit redshift) of each galaxy at its redshift `z`, shape ``(n_galaxies,)``.
+
+        Parameters
+        ----------
+        z
+            One redshift per galaxy, shape ``(n_galaxies,)``, or one for all. Beyond the
+            grid the density is 0.
+        """
+        z = self._one_per_galaxy(z)
+        rows, cell, offset = self._locate(z)
+        left = self.density[rows, cell].astype(np.float64)
+        right = self.density[rows, cell + 1]
+        density = left + (right - left) * offset / self.step
+        return np.where((z < 0) | (z > self.z_grid[-1]), 0.0, density)
+
+    def quantiles(self, levels: ArrayLike) -> FloatArray:
+        """Redshifts at which the cumulative distribution reaches `levels`.
+
+        Parameters
+        ----------
+        levels
+            Probabilities between 0 and 1, shape ``(n_levels,)``.
+
+        Returns
+        -------
+        ndarray of shape (n_galaxies, n_levels)
+        """
+        levels = np.asarray(levels, dtype=np.float64)
+        if levels.ndim != 1 or not ((levels >= 0) & (levels <= 1)).all():
+            msg = f"levels must be a list of probabilities between 0 and 1, got {levels}."
+            raise ValueError(msg)
+        return self._invert(np.broadcast_to(levels, (len(self), len(levels))))
+
+    def median(self) -> FloatArray:
+        """Median redshift of each galaxy, shape ``(n_galaxies,)``."""
+        return self.quantiles([0.5])[:, 0]
+
+    def mean(self) -> FloatArray:
+        """Mean redshift of each galaxy, shape ``(n_galaxies,)``."""
+        return self.density @ (_trapezoid_weights(self.z_grid) * self.z_grid)
+
+    def std(self) -> FloatArray:
+        """Standard deviation of each galaxy's redshift, shape ``(n_galaxies,)``."""
+        second = self.density @ (_trapezoid_weights(self.z_grid) * self.z_grid**2)
+        return np.sqrt(np.maximum(second - self.mean() ** 2, 0))
+
+    def mode(self) -> FloatArray:
+        """Redshift of the highest density of each galaxy, shape ``(n_galaxies,)``.
+
+        The vertex of the parabola through the highest point of the grid and its two
+        neighbours, so that the mode is not rounded to the grid.
+        """
+        rows = np.arange(len(self))
+        peak = self.density.argmax(axis=1) if len(self) else rows
+        middle = np.clip(peak, 1, len(self.z_grid) - 2)
+        left, top, right = (self.density[rows, middle + k].astype(np.float64) for k in (-1, 0, 1))
+        curvature = left - 2 * top + right
+        inner = (peak == middle) & (curvature < 0)
+        shift = np.divide(0.5 * (left - right), curvature, out=np.zeros(len(self)), where=inner)
+        return self.z_grid[peak] + self.step * shift
+
+    def odds(self, width: float = 0.06) -> FloatArray:
+        """Probability within ``mode ± width (1 + mode)``, shape ``(n_galaxies,)``.
+
+        References
+        ----------
+        Benítez (2000), https://arxiv.org/abs/astro-ph/9811189
+        """
+        mode = self.mode()
+        half = width * (1 + mode)
+        return self.cdf(mode + half) - self.cdf(mode - half)
+
+    def sample(self, n_samples: int, random_state: int | np.random.Generator = 0) -> FloatArray:
+        """Draw redshifts, shape ``(n_galaxies, n_samples)``."""
+        generator = np.random.default_rng(random_state)
+        return self._invert(generator.random((len(self), n_samples)))
+
+    def n_of_z(self, weights: ArrayLike | None = None) -> FloatArray:
+        """Stack the densities into n(z), shape ``(n_z,)``, with unit integral.
+
+        Parameters
+        ----------
+        weights
+            Weight of each galaxy, shape ``(n_galaxies,)``; equal if left out.
+        """
+        if len(self) == 0:
+            msg = "n(z) needs at least one galaxy, got none."
+            raise ValueError(msg)
+        return np.average(self.density.astype(np.float64), axis=0, weights=weights)
+
+    def _one_per_galaxy(self, z: ArrayLike) -> FloatArray:
+        z = np.asarray(z, dtype=np.float64)
+        if z.ndim > 1 or (z.ndim == 1 and len(z) != len(self)):
+            msg = f"z must have shape ({len(self)},), one redshift per galaxy, got {z.shape}."
+            raise ValueError(msg)
+        if np.isnan(z).any():
+            msg = "z must not hold NaN: leave out the galaxies without a redshift."
+            raise ValueError(msg)
+        return np.broadcast_to(z, (len(self),))
+
+    def _locate(self, z: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]:
+        """Row, cell of the grid, and offset within the cell of one redshift per galaxy."""
+        cell = np.clip(np.floor(z / self.step).astype(np.intp), 0, len(self.z_grid) - 2)
+        return np.arange(len(self)), cell, np.clip(z - self.z_grid[cell], 0, self.step)
+
+    def _invert(self, levels: FloatArray) -> FloatArray:
+        """Redshifts at which each row's cumulative distribution reaches its row of levels."""
+        rows = np.arange(len(self))[:, np.newaxis]
+        cumulative = self.cumulative()
+        # Row i is lifted by 2 i, so that one search in one sorted array serves all rows.
+        lifted = (cumulative + 2 * rows).ravel()
+        found = np.searchsorted(lifted, levels + 2 * rows) - rows * len(self.z_grid)
+        cell = np.clip(found - 1, 0, len(self.z_grid) - 2)
+        missing = np.maximum(levels - cumulative[rows, cell], 0)
+        left = self.density[rows, cell].astype(np.float64)
+        slope = (self.density[rows, cell + 1] - left) / self.step
+        # The stable root of left t + slope t^2 / 2 = missing.
+        root = left + np.sqrt(np.maximum(left**2 + 2 * slope * missing, 0))
+        offset = np.divide(2 * missing, root, out=np.zeros_like(root), where=root > 0)
+        return self.z_grid[cell] + np.clip(offset, 0, self.step)
+
+
+def _trapezoid_weights(z_grid: FloatArray) -> FloatArray:
+    """Weights of the trapezoidal rule, shape ``(n_z,)``."""
+    weights = np.full(len(z_grid), z_grid[1] - z_grid[0])
+    weights[[0, -1]] /= 2
+    return weights
+
+
+def _check_grid(z_grid: FloatArray) -> None:
+    if z_grid.ndim != 1 or len(z_grid) < 3:
+        msg = f"z_grid must be one axis of at least 3 redshifts, got shape {z_grid.shape}."
+        raise ValueError(msg)
+    uniform = np.linspace(0, z_grid[-1], len(z_grid))
+    if not z_grid[-1] > 0 or not np.allclose(z_grid, uniform, atol=1e-9):
+        msg = "z_grid must rise uniformly from 0."
+        raise ValueError(msg)
