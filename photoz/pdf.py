@@ -148,7 +148,9 @@ class RedshiftPDF:
         """Cumulative distribution at the points of the grid, shape ``(n_galaxies, n_z)``."""
         density = self.density.astype(np.float64)
         cumulative = np.zeros_like(density)
-        np.cumsum(0.5 * self.step * (density[:, 1:] + density[:, :-1]), axis=1, out=cumulative[:, 1:])
+        np.cumsum(
+            0.5 * self.step * (density[:, 1:] + density[:, :-1]), axis=1, out=cumulative[:, 1:]
+        )
         return cumulative / cumulative[:, -1:]
 
     def cdf(self, z: ArrayLike) -> FloatArray:
@@ -213,7 +215,7 @@ class RedshiftPDF:
     def std(self) -> FloatArray:
         """Standard deviation of each galaxy's redshift, shape ``(n_galaxies,)``."""
         second = self.density @ (_trapezoid_weights(self.z_grid) * self.z_grid**2)
-        return np.sqrt(np.maximum(second - self.mean() ** 2, 0))
+        return np.asarray(np.sqrt(np.maximum(second - self.mean() ** 2, 0)))
 
     def mode(self) -> FloatArray:
         """Redshift of the highest density of each galaxy, shape ``(n_galaxies,)``.
@@ -239,7 +241,8 @@ class RedshiftPDF:
         """
         mode = self.mode()
         half = width * (1 + mode)
-        return self.cdf(mode + half) - self.cdf(mode - half)
+        odds: FloatArray = self.cdf(mode + half) - self.cdf(mode - half)
+        return odds
 
     def sample(self, n_samples: int, random_state: int | np.random.Generator = 0) -> FloatArray:
         """Draw redshifts, shape ``(n_galaxies, n_samples)``."""
@@ -257,7 +260,8 @@ class RedshiftPDF:
         if len(self) == 0:
             msg = "n(z) needs at least one galaxy, got none."
             raise ValueError(msg)
-        return np.average(self.density.astype(np.float64), axis=0, weights=weights)
+        given = None if weights is None else np.asarray(weights, dtype=np.float64)
+        return np.average(self.density.astype(np.float64), axis=0, weights=given)
 
     def _one_per_galaxy(self, z: ArrayLike) -> FloatArray:
         z = np.asarray(z, dtype=np.float64)
@@ -288,7 +292,8 @@ class RedshiftPDF:
         # The stable root of left t + slope t^2 / 2 = missing.
         root = left + np.sqrt(np.maximum(left**2 + 2 * slope * missing, 0))
         offset = np.divide(2 * missing, root, out=np.zeros_like(root), where=root > 0)
-        return self.z_grid[cell] + np.clip(offset, 0, self.step)
+        redshift: FloatArray = self.z_grid[cell] + np.clip(offset, 0, self.step)
+        return redshift
 
 
 def _trapezoid_weights(z_grid: FloatArray) -> FloatArray:

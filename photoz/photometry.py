@@ -102,13 +102,15 @@ class Photometry:
     def magnitude(self) -> FloatArray:
         """AB magnitudes, NaN where the flux is not positive; shape ``(n_galaxies, n_bands)``."""
         positive = np.where(self.flux > 0, self.flux, np.nan)
-        return ZERO_POINT - 2.5 * np.log10(positive)
+        magnitude: FloatArray = ZERO_POINT - 2.5 * np.log10(positive)
+        return magnitude
 
     @property
     def magnitude_error(self) -> FloatArray:
         """1-sigma errors of `magnitude` (AB mag), NaN where that is NaN."""
         positive = np.where(self.flux > 0, self.flux, np.nan)
-        return 2.5 / np.log(10) * self.flux_error / positive
+        error: FloatArray = 2.5 / np.log(10) * self.flux_error / positive
+        return error
 
     def luptitude(self, softening: FloatArray) -> FloatArray:
         """Asinh magnitudes (AB mag), finite for a flux of any sign.
@@ -124,7 +126,8 @@ class Photometry:
         Lupton, Gunn & Szalay (1999), https://arxiv.org/abs/astro-ph/9903081
         """
         asinh = np.arcsinh(self.flux / (2 * softening)) + np.log(softening)
-        return ZERO_POINT - 2.5 / np.log(10) * asinh
+        luptitude: FloatArray = ZERO_POINT - 2.5 / np.log(10) * asinh
+        return luptitude
 
     def with_depth(self, depth: FloatArray) -> Photometry:
         """Give measurements that were not detected the band's depth as their error.

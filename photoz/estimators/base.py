@@ -79,7 +79,7 @@ class Rows:
         return len(self.X)
 
 
-class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
+class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
     """Base of all estimators: checks the input, keeps the grid, turns densities into p(z).
 
     A subclass has the parameters ``z_max``, ``n_z`` and ``random_state``, writes `_fit`
@@ -166,17 +166,21 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
             If the shapes disagree, a redshift is NaN, negative or above `z_max`, or a
             weight or a reliability is out of its range.
         """
-        X, y = validate_data(
-            self, X, y, dtype=np.float32, ensure_all_finite="allow-nan", ensure_min_samples=2,
+        features, target = validate_data(
+            self,
+            X,
+            y,
+            dtype=np.float32,
+            ensure_all_finite="allow-nan",
+            ensure_min_samples=2,
             y_numeric=True,
-        )  # fmt: skip
-        z_spec = np.asarray(y, dtype=np.float64)
+        )
+        z_spec = np.asarray(target, dtype=np.float64)
         self.z_grid_ = _make_grid(z_spec, self.z_max, self.n_z)
         self.tuned_ = {}
-        _check_on_grid(z_spec, self.z_grid_[-1], "y")
-        train = Rows(
-            X, z_spec, _check_weight(sample_weight, len(X)), _check_reliability(reliability, len(X))
-        )
+        _check_on_grid(z_spec, self.z_grid_[-1])
+        weight = _check_weight(sample_weight, len(z_spec))
+        train = Rows(features, z_spec, weight, _check_reliability(reliability, len(z_spec)))
         self._fit(train, self._check_validation(validation), on_step)
         return self
 
@@ -249,9 +253,14 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]
     def _check_validation(self, validation: tuple[ArrayLike, ArrayLike] | None) -> Rows | None:
         if validation is None:
             return None
-        X, z_spec = self._check_features(validation[0]), np.asarray(validation[1], dtype=np.float64)
+        X, z_spec = (
+            self._check_features(validation[0]),
+            np.asarray(validation[1], dtype=np.float64),
+        )
         if len(X) != len(z_spec) or len(X) == 0:
-            msg = f"validation must hold as many features as redshifts, got {len(X)}, {len(z_spec)}."
+            msg = (
+                f"validation must hold as many features as redshifts, got {len(X)}, {len(z_spec)}."
+            )
             raise ValueError(msg)
         # A truth beyond the grid is scored as a miss elsewhere; here it would only be noise.
         inside = (z_spec >= 0) & (z_spec <= self.z_grid_[-1])
@@ -274,14 +283,15 @@ def _make_grid(z_spec: FloatArray, z_max: float | None, n_z: int) -> NDArray[np.
     return np.linspace(0, z_max, n_z)
 
 
-def _check_on_grid(z_spec: FloatArray, z_max: float, name: str) -> None:
-    if not ((z_spec >= 0) & (z_spec <= z_max)).all():
-        found = f"{z_spec.min():.6g} to {z_spec.max():.6g}"
+def _check_on_grid(z_spec: FloatArray, z_max: float) -> None:
+    if (z_spec < 0).any():
+        msg = f"Negative values in data: y must hold redshifts from 0, found {z_spec.min():.6g}."
+        raise ValueError(msg)
+    if (z_spec > z_max).any():
         msg = (
-            f"Negative values in data: {name} must hold redshifts" if (z_spec < 0).any()
-            else f"{name} must hold redshifts"
-        )  # fmt: skip
-        msg = f"{msg} between 0 and z_max = {z_max:.6g}, found {found}; raise z_max or drop them."
+            f"y must hold redshifts up to z_max = {z_max:.6g}, found {z_spec.max():.6g}; "
+            "raise z_max or leave those galaxies out."
+        )
         raise ValueError(msg)
 
 
@@ -293,14 +303,17 @@ def _check_weight(sample_weight: ArrayLike | None, n_galaxies: int) -> NDArray[n
     )
     if weight.shape != (n_galaxies,) or (weight < 0).any() or not weight.sum() > 0:
         msg = (
-            f"sample_weight must have shape ({n_galaxies},), no negative value and a positive sum, "
-            f"got shape {weight.shape} and sum {weight.sum():.6g}."
+            f"sample_weight must have shape ({n_galaxies},), no negative value and a positive "
+            f"sum, got shape {weight.shape} and sum {weight.sum():.6g}."
         )
         raise ValueError(msg)
-    return weight / weight.mean()
+    normalised: NDArray[np.float64] = weight / weight.mean()
+    return normalised
 
 
-def _check_reliability(reliability: ArrayLike | None, n_galaxies: int) -> NDArray[np.float64] | None:
+def _check_reliability(
+    reliability: ArrayLike | None, n_galaxies: int
+) -> NDArray[np.float64] | None:
     if reliability is None:
         return None
     value = np.asarray(reliability, dtype=np.float64)

@@ -1,0 +1,111 @@
+"""Augmentation: noisy copies of the training galaxies, made from flux before the features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from photoz.photometry import Photometry, State
+
+__all__ = ["Augmentation"]
+
+_ONE_MAGNITUDE = 0.4 * np.log(10)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How many noisy copies of each training galaxy are made, and how noisy they are.
+
+    Parameters
+    ----------
+    noise_copies
+        Copies of each galaxy beside the original. Listed noise and band dropout need at
+        least one and make it even where 0 is asked for.
+    noise_scale
+        Hidden noise, in units of each flux error (capped at 1 mag): the copy keeps the
+        error of the original. It regularises.
+    depth_scale
+        Listed noise: a copy's total error is σ √(1 + s²), with s = `depth_scale` u² and u
+        uniform from 0 to 1 for each galaxy, and it is listed with that error, so that one
+        model serves every depth. 0 is off.
+    band_dropout
+        Probability that a copy loses a band, for each band; the last one always stays.
+    """
+
+    noise_copies: int = 4
+    noise_scale: float = 0.5
+    depth_scale: float = 3.0
+    band_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.noise_copies < 0 or self.noise_scale < 0 or self.depth_scale < 0:
+            msg = f"numbers and scales of noisy copies must not be negative, got {self}."
+            raise ValueError(msg)
+        if not 0 <= self.band_dropout < 1:
+            msg = f"band_dropout must be at least 0 and below 1, got {self.band_dropout}."
+            raise ValueError(msg)
+
+    @property
+    def n_copies(self) -> int:
+        """Copies that are made beside the original."""
+        needed = self.depth_scale > 0 or self.band_dropout > 0
+        return max(self.noise_copies, int(needed))
+
+    def apply(
+        self, photometry: Photometry, random_state: int | None
+    ) -> tuple[Photometry, NDArray[np.intp]]:
+        """Originals followed by their copies.
+
+        Parameters
+        ----------
+        photometry
+            Photometry whose errors are known wherever a band was observed.
+        random_state
+            Seed of the noise.
+
+        Returns
+        -------
+        Photometry
+            Of ``n_galaxies * (1 + n_copies)`` rows.
+        ndarray of shape (n_galaxies * (1 + n_copies),)
+            The original galaxy of each row.
+        """
+        generator = np.random.default_rng(random_state)
+        copies = [self._copy(photometry, generator) for _ in range(self.n_copies)]
+        rows = np.tile(np.arange(len(photometry)), 1 + self.n_copies)
+        return Photometry.concatenate([photometry, *copies]), rows
+
+    def _copy(self, photometry: Photometry, generator: np.random.Generator) -> Photometry:
+        shape = photometry.flux.shape
+        error = photometry.flux_error
+        hidden = self.noise_scale * np.minimum(error, _ONE_MAGNITUDE * np.abs(photometry.flux))
+        listed = self.depth_scale * generator.random((shape[0], 1)) ** 2
+        noise = np.hypot(hidden, listed * error) * generator.standard_normal(shape)
+        detected = photometry.state == State.DETECTED
+        noisy = replace(
+            photometry,
+            flux=np.where(detected, photometry.flux + noise, photometry.flux),
+            flux_error=error * np.sqrt(1 + listed**2),
+        )
+        return (
+            noisy if self.band_dropout == 0 else _drop_bands(noisy, self.band_dropout, generator)
+        )
+
+
+def _drop_bands(
+    photometry: Photometry, probability: float, generator: np.random.Generator
+) -> Photometry:
+    observed = photometry.state != State.NOT_OBSERVED
+    luck = np.where(observed, generator.random(observed.shape), -1)
+    dropped = observed & (luck < probability)
+    # A galaxy that would lose every band keeps its luckiest one.
+    lost = (dropped == observed).all(axis=1)
+    dropped[lost, luck[lost].argmax(axis=1)] = False
+    return replace(
+        photometry,
+        flux=np.where(dropped, np.nan, photometry.flux),
+        flux_error=np.where(dropped, np.nan, photometry.flux_error),
+        state=np.where(dropped, State.NOT_OBSERVED, photometry.state).astype(np.uint8),
+    )
