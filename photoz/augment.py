@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,10 @@ class Augmentation:
         """Copies that are made beside the original."""
         needed = self.depth_scale > 0 or self.band_dropout > 0
         return max(self.noise_copies, int(needed))
+
+    def to_dict(self) -> dict[str, int | float]:
+        """Parameters, as JSON can hold them."""
+        return asdict(self)
 
     def apply(
         self, photometry: Photometry, random_state: int | None

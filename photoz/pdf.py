@@ -124,6 +124,10 @@ class RedshiftPDF:
             density += term
         return cls.from_weights(z_grid, density)
 
+    def __repr__(self) -> str:
+        n_galaxies, n_z = self.density.shape
+        return f"RedshiftPDF({n_galaxies} galaxies, {n_z} redshifts from 0 to {self.z_grid[-1]:.4g})"
+
     def __len__(self) -> int:
         return len(self.density)
 
@@ -210,7 +214,8 @@ class RedshiftPDF:
 
     def mean(self) -> FloatArray:
         """Mean redshift of each galaxy, shape ``(n_galaxies,)``."""
-        return self.density @ (_trapezoid_weights(self.z_grid) * self.z_grid)
+        mean: FloatArray = self.density @ (_trapezoid_weights(self.z_grid) * self.z_grid)
+        return mean
 
     def std(self) -> FloatArray:
         """Standard deviation of each galaxy's redshift, shape ``(n_galaxies,)``."""
@@ -243,6 +248,15 @@ class RedshiftPDF:
         half = width * (1 + mode)
         odds: FloatArray = self.cdf(mode + half) - self.cdf(mode - half)
         return odds
+
+    def n_peaks(self, share: float = 0.1) -> NDArray[np.intp]:
+        """Number of separate ranges of redshift in which p(z) is above `share` of its peak.
+
+        Two or more mean that the photometry allows distinct redshifts. Shape
+        ``(n_galaxies,)``.
+        """
+        above = self.density > share * self.density.max(axis=1, keepdims=True, initial=0)
+        return above[:, 0] + (above[:, 1:] & ~above[:, :-1]).sum(axis=1)
 
     def sample(self, n_samples: int, random_state: int | np.random.Generator = 0) -> FloatArray:
         """Draw redshifts, shape ``(n_galaxies, n_samples)``."""

@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 from photoz.errors import InputError
 from photoz.estimators.base import PhotozEstimator
 
-__all__ = ["ESTIMATORS", "get_estimator", "registered_estimators"]
+__all__ = ["ESTIMATORS", "estimator_name", "get_estimator", "registered_estimators"]
 
 ESTIMATORS: dict[str, str] = {
     "forest": "photoz.estimators.forest:ForestPhotoz",
@@ -42,3 +42,20 @@ def get_estimator(name: str) -> type[PhotozEstimator]:
     module, _, class_name = known[name].partition(":")
     found: type[PhotozEstimator] = getattr(import_module(module), class_name)
     return found
+
+
+def estimator_name(estimator: PhotozEstimator) -> str:
+    """Name under which the class of `estimator` is registered.
+
+    Raises
+    ------
+    InputError
+        If it is not registered, so that no bundle of it could be loaded again.
+    """
+    cls = type(estimator)
+    place = f"{cls.__module__}:{cls.__qualname__}"
+    for name, known in registered_estimators().items():
+        if known == place:
+            return name
+    msg = f"{place} is not registered; add it to the entry-point group 'photoz.estimators'."
+    raise InputError(msg)

@@ -128,6 +128,11 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         """Parameters that make the fits of a search cheaper and leave its order intact."""
         return {}
 
+    @classmethod
+    def fold_parameters(cls) -> dict[str, Any]:
+        """Parameters that make out-of-fold fits cheaper and leave their calibration valid."""
+        return {}
+
     def fit(
         self,
         X: ArrayLike,

@@ -1,0 +1,330 @@
+"""Bundles: a fitted model as native weights and a manifest, without any pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import photoz
+from photoz.augment import Augmentation
+from photoz.blend import PhotozBlend, Pool
+from photoz.calibration import Calibration
+from photoz.errors import InputError
+from photoz.estimators import estimator_name, get_estimator
+from photoz.features import PhotometricFeatures
+from photoz.model import FittedModel, PhotozModel
+from photoz.photometry import ZERO_POINT, Photometry, State
+from photoz.survey import Survey
+
+__all__ = ["FORMAT_VERSION", "load_model", "save_model"]
+
+FORMAT_VERSION = 1
+_MANIFEST = "manifest.json"
+_MANIFEST_LIMIT = 64 * 2**20
+_BUNDLE_LIMIT = 8 * 2**30
+_GOLDEN_ROWS = 16
+_GOLDEN_TOLERANCE = 1e-3
+
+
+def save_model(model: FittedModel, path: str | Path) -> Path:
+    """Write a fitted model as a bundle.
+
+    Parameters
+    ----------
+    model
+        A fitted `PhotozModel` or `PhotozBlend`.
+    path
+        Directory to make, or a file that ends in ``.zip``. What stood there is replaced
+        once the new bundle is complete.
+
+    Returns
+    -------
+    Path
+        Where the bundle is.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as work:
+        directory = Path(work) / "bundle"
+        directory.mkdir()
+        manifest = _describe(model, directory)
+        manifest["golden"] = _golden(model)
+        manifest["files"] = {
+            str(file.relative_to(directory).as_posix()): _fingerprint(file)
+            for file in sorted(directory.rglob("*"))
+            if file.is_file()
+        }
+        manifest["manifest_sha256"] = _manifest_hash(manifest)
+        (directory / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        _move(_zipped(directory) if path.suffix == ".zip" else directory, path)
+    return path
+
+
+def load_model(path: str | Path, *, verify: bool = False) -> PhotozModel | PhotozBlend:
+    """Read a bundle that `save_model` wrote, on trust of nothing but its own hashes.
+
+    Parameters
+    ----------
+    path
+        Directory or ``.zip`` file of the bundle.
+    verify
+        Whether to predict the bundle's golden rows and compare them with the densities
+        that the fitted model gave.
+
+    Raises
+    ------
+    InputError
+        If the bundle is incomplete, altered, of a newer format or unsafe, or if the golden
+        rows come out differently.
+    """
+    path = Path(path)
+    if path.suffix != ".zip":
+        return _load_directory(path, verify=verify)
+    with tempfile.TemporaryDirectory(prefix="photoz-") as work:
+        return _load_directory(_unzipped(path, Path(work)), verify=verify)
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Manifest of a bundle directory, its own hash and the file hashes checked."""
+    file = directory / _MANIFEST
+    if not file.is_file():
+        msg = f"no bundle at {directory}: expected a directory or .zip with a {_MANIFEST}."
+        raise InputError(msg)
+    if file.stat().st_size > _MANIFEST_LIMIT:
+        msg = f"{file} is larger than {_MANIFEST_LIMIT} bytes; no manifest is."
+        raise InputError(msg)
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        version, declared = manifest["format_version"], manifest["manifest_sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{file} is not a bundle's manifest ({error}); export the model again."
+        raise InputError(msg) from error
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+        msg = (
+            f"{directory} has bundle format {version!r}, but photoz {photoz.__version__} reads "
+            f"formats 1 to {FORMAT_VERSION}; install a newer photoz."
+        )
+        raise InputError(msg)
+    if declared != _manifest_hash(manifest):
+        msg = f"{file} was altered: its hash differs from manifest_sha256; export it again."
+        raise InputError(msg)
+    _check_files(directory, manifest["files"])
+    return dict(manifest)
+
+
+def _load_directory(directory: Path, *, verify: bool) -> PhotozModel | PhotozBlend:
+    manifest = read_manifest(directory)
+    model = _restore(manifest, directory)
+    if verify:
+        _replay(model, manifest["golden"], directory)
+    return model
+
+
+def _describe(model: FittedModel, directory: Path) -> dict[str, Any]:
+    """Manifest of a model but for its files, which are written to `directory`."""
+    common = {
+        "format_version": FORMAT_VERSION,
+        "photoz_version": photoz.__version__,
+        "survey": model.survey.model_dump(mode="json"),
+        "z_grid": {"z_max": float(model.z_grid[-1]), "n_z": len(model.z_grid)},
+    }
+    if isinstance(model, PhotozBlend):
+        members = {
+            name: _describe_model(member, directory / "members" / name)
+            for name, member in model.members.items()
+        }
+        return {
+            **common,
+            "estimator": "blend",
+            "parameters": model.pool.to_dict(),
+            "features": {name: member["features"] for name, member in members.items()},
+            "members": members,
+            "calibration": model.calibration.to_dict() if model.calibration else None,
+            "provenance": model.provenance,
+            "contains_training_rows": any(m["contains_training_rows"] for m in members.values()),
+        }
+    if isinstance(model, PhotozModel):
+        return {**common, **_describe_model(model, directory)}
+    msg = f"only PhotozModel and PhotozBlend can be saved, got {type(model).__name__}."
+    raise TypeError(msg)
+
+
+def _describe_model(model: PhotozModel, directory: Path) -> dict[str, Any]:
+    name = estimator_name(model.estimator)
+    model.estimator.save(directory / "estimator")
+    return {
+        "estimator": name,
+        "parameters": model.estimator.get_params(deep=False),
+        "features": model.features.to_dict(),
+        "augment": model.augment.to_dict(),
+        "calibration": model.calibration.to_dict() if model.calibration else None,
+        "provenance": {**model.provenance, **model.learned()},
+        "contains_training_rows": name == "knn",
+    }
+
+
+def _restore(manifest: Mapping[str, Any], directory: Path) -> PhotozModel | PhotozBlend:
+    survey = Survey.model_validate(manifest["survey"])
+    if manifest["estimator"] != "blend":
+        return _restore_model(manifest, survey, directory)
+    calibration = manifest["calibration"]
+    blend = PhotozBlend(
+        {
+            name: _restore_model(content, survey, directory / "members" / name)
+            for name, content in manifest["members"].items()
+        },
+        Pool.from_dict(manifest["parameters"]),
+        Calibration.from_dict(calibration) if calibration else None,
+    )
+    blend.provenance = dict(manifest["provenance"])
+    return blend
+
+
+def _restore_model(content: Mapping[str, Any], survey: Survey, directory: Path) -> PhotozModel:
+    calibration = content["calibration"]
+    model = PhotozModel(
+        survey,
+        PhotometricFeatures.from_dict(content["features"]),
+        Augmentation(**content["augment"]),
+        get_estimator(content["estimator"]).load(directory / "estimator"),
+        Calibration.from_dict(calibration) if calibration else None,
+    )
+    return model.restore(content["provenance"])
+
+
+def _golden(model: FittedModel) -> dict[str, Any]:
+    """Made-up galaxies within the training range, and the densities that they get."""
+    generator = np.random.default_rng(0)
+    bands = model.survey.bands
+    ranges = _training_range(model)
+    low, high = (np.array([ranges[band][end] for band in bands]) for end in (0, 1))
+    magnitude = low + (high - low) * generator.random((_GOLDEN_ROWS, len(bands)))
+    flux = 10 ** (-0.4 * (magnitude - ZERO_POINT))
+    n_extra = len(model.survey.extra)
+    rows = {
+        "flux_njy": flux.tolist(),
+        "flux_error_njy": (0.05 * flux).tolist(),
+        "extra": generator.random((_GOLDEN_ROWS, n_extra)).tolist(),
+    }
+    density = model.predict_pdf(_golden_photometry(rows, model.survey)).density
+    return {**rows, "density": [[float(f"{p:.6g}") for p in row] for row in density]}
+
+
+def _golden_photometry(rows: Mapping[str, Any], survey: Survey) -> Photometry:
+    flux = np.array(rows["flux_njy"], dtype=np.float64)
+    return Photometry(
+        survey.bands,
+        flux,
+        np.array(rows["flux_error_njy"], dtype=np.float64),
+        np.full(flux.shape, State.DETECTED, dtype=np.uint8),
+        np.array(rows["extra"], dtype=np.float64).reshape(len(flux), len(survey.extra)),
+        survey.extra,
+    )
+
+
+def _training_range(model: FittedModel) -> dict[str, tuple[float, float]]:
+    return next(iter(_members(model))).training_range
+
+
+def _members(model: FittedModel) -> list[PhotozModel]:
+    if isinstance(model, PhotozBlend):
+        return list(model.members.values())
+    return [model] if isinstance(model, PhotozModel) else []
+
+
+def _replay(model: FittedModel, golden: Mapping[str, Any], directory: Path) -> None:
+    expected: NDArray[np.float64] = np.array(golden["density"], dtype=np.float64)
+    density = model.predict_pdf(_golden_photometry(golden, model.survey)).density
+    peak = expected.max(axis=1, keepdims=True)
+    difference = float((np.abs(density - expected) / peak).max())
+    if not difference <= _GOLDEN_TOLERANCE:
+        msg = (
+            f"{directory} predicts its golden rows {difference:.2g} of the peak off, allowed are "
+            f"{_GOLDEN_TOLERANCE:g}; the libraries here differ from those it was made with "
+            f"({model.provenance.get('versions', 'unknown')})."
+        )
+        raise InputError(msg)
+
+
+def _check_files(directory: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, entry in files.items():
+        file = _inside(directory, name)
+        if not file.is_file():
+            msg = f"{directory} lacks {name}, which its manifest lists; export the model again."
+            raise InputError(msg)
+        if file.stat().st_size != entry["size"] or _fingerprint(file) != dict(entry):
+            msg = (
+                f"{directory}/{name} was altered: its size or sha256 differs from the manifest; "
+                "export the model again."
+            )
+            raise InputError(msg)
+
+
+def _inside(directory: Path, name: str) -> Path:
+    """Place of a bundle's file, unless its name leads out of the bundle."""
+    pure = PurePosixPath(name)
+    place = (directory / pure).resolve()
+    if pure.is_absolute() or ".." in pure.parts or not place.is_relative_to(directory.resolve()):
+        msg = f"unsafe bundle {directory}: the path {name!r} leaves it."
+        raise InputError(msg)
+    return place
+
+
+def _fingerprint(file: Path) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"size": file.stat().st_size, "sha256": digest}
+
+
+def _manifest_hash(manifest: Mapping[str, Any]) -> str:
+    content = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _zipped(directory: Path) -> Path:
+    archive = directory.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for file in sorted(directory.rglob("*")):
+            if file.is_file():
+                bundle.write(file, file.relative_to(directory).as_posix())
+    return archive
+
+
+def _unzipped(archive: Path, directory: Path) -> Path:
+    if not archive.is_file():
+        msg = f"no bundle at {archive}: the file does not exist."
+        raise InputError(msg)
+    try:
+        with zipfile.ZipFile(archive) as bundle:
+            if sum(entry.file_size for entry in bundle.infolist()) > _BUNDLE_LIMIT:
+                msg = f"{archive} declares more than {_BUNDLE_LIMIT} bytes; no bundle is so large."
+                raise InputError(msg)
+            for entry in bundle.infolist():
+                _inside(directory, entry.filename)
+            bundle.extractall(directory)  # noqa: S202 - every name was checked above
+    except (zipfile.BadZipFile, EOFError) as error:
+        msg = f"{archive} is not a complete zip file ({error}); export the model again."
+        raise InputError(msg) from error
+    return directory
+
+
+def _move(source: Path, target: Path) -> None:
+    """Put a finished bundle in place, removing what stood there only at the last moment."""
+    if target.is_dir():
+        old = source.with_name("replaced")
+        os.replace(target, old)  # noqa: PTH105 - renames a directory in one step
+        os.replace(source, target)  # noqa: PTH105
+        shutil.rmtree(old)
+    else:
+        os.replace(source, target)  # noqa: PTH105

@@ -1,0 +1,207 @@
+"""PhotozModel: survey contract, features, estimator and calibration as one thing to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from photoz.augment import Augmentation
+from photoz.calibration import Calibration
+from photoz.estimators.base import OnStep, PhotozEstimator
+from photoz.features import PhotometricFeatures
+from photoz.pdf import FloatArray, RedshiftPDF
+from photoz.photometry import Photometry, State
+from photoz.survey import Survey
+
+__all__ = ["FittedModel", "PhotozModel"]
+
+
+class FittedModel(Protocol):
+    """What predicts p(z) from photometry: a `PhotozModel` or a blend of several."""
+
+    survey: Survey
+    provenance: dict[str, Any]
+
+    @property
+    def z_grid(self) -> FloatArray:
+        """Redshift grid of the predictions, shape ``(n_z,)``."""
+
+    @property
+    def optional_bands(self) -> tuple[str, ...]:
+        """Bands that may be missing at prediction."""
+
+    def predict_pdf(self, photometry: Photometry, *, calibrated: bool = True) -> RedshiftPDF:
+        """Redshift densities of galaxies."""
+
+    def outside_training(self, photometry: Photometry) -> NDArray[np.bool_]:
+        """Whether each galaxy lies outside the training range in any band."""
+
+
+class PhotozModel:
+    """A photo-z model from catalogue photometry to calibrated p(z).
+
+    Parameters
+    ----------
+    survey
+        The columns, units and sentinels that the model expects.
+    features
+        Settings of the feature matrix; a fit learns each band's depth.
+    augment
+        The noisy copies that the estimator is trained with. Listed noise needs an
+        estimator that sees the errors: without error features `depth_scale` counts as 0.
+    estimator
+        Estimator of p(z) from the feature matrix.
+    calibration
+        What makes p(z) honest, learned on galaxies that the fit has not seen.
+
+    Attributes
+    ----------
+    optional_bands
+        Bands that training saw unobserved or dropped out.
+    training_range
+        Lowest and highest luptitude (AB mag) of each band among the training galaxies.
+    provenance
+        Where the model comes from: hashes of data and split, seed, date, versions, metrics.
+
+    Examples
+    --------
+    >>> import photoz
+    >>> mock = photoz.make_mock_catalogue(600, random_state=0)
+    >>> model = photoz.PhotozModel(
+    ...     photoz.load_survey("lsst"),
+    ...     photoz.PhotometricFeatures(errors=True),
+    ...     photoz.Augmentation(noise_copies=1),
+    ...     photoz.ForestPhotoz(n_trees=10, z_max=3, random_state=0),
+    ... )
+    >>> model.fit(mock.photometry[:500], mock.z_spec[:500]).predict_pdf(mock.photometry[500:])
+    RedshiftPDF(100 galaxies, 501 redshifts from 0 to 3)
+    """
+
+    def __init__(
+        self,
+        survey: Survey,
+        features: PhotometricFeatures,
+        augment: Augmentation,
+        estimator: PhotozEstimator,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.survey = survey
+        self.features = features
+        self.augment = augment
+        self.estimator = estimator
+        self.calibration = calibration
+        self.optional_bands: tuple[str, ...] = ()
+        self.training_range: dict[str, tuple[float, float]] = {}
+        self.provenance: dict[str, Any] = {}
+
+    def fit(
+        self,
+        photometry: Photometry,
+        z_spec: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        validation: tuple[Photometry, ArrayLike] | None = None,
+        on_step: OnStep | None = None,
+        reliability: ArrayLike | None = None,
+    ) -> Self:
+        """Learn from galaxies of known redshift.
+
+        Parameters
+        ----------
+        photometry
+            Photometry of the training galaxies, in the survey's bands.
+        z_spec
+            Their spectroscopic redshifts, shape ``(n_galaxies,)``.
+        sample_weight
+            Their weights, shape ``(n_galaxies,)``; equal if left out.
+        validation
+            Photometry and redshifts of other galaxies, to stop early; no copies are made
+            of them.
+        on_step
+            Called with the step and the validation loss; may raise to end the fit.
+        reliability
+            Probability that each redshift is right, shape ``(n_galaxies,)``.
+        """
+        self.features.fit(photometry, self.survey.depth)
+        self._describe_training(photometry)
+        augment = self.augment if self.features.errors else replace(self.augment, depth_scale=0)
+        photometry = photometry.with_depth(self.features.depth_)
+        copies, rows = augment.apply(photometry, self.estimator.random_state)
+        self.estimator.fit(
+            self.features.transform(copies),
+            np.asarray(z_spec)[rows],
+            _take(sample_weight, rows),
+            validation=None
+            if validation is None
+            else (self.features.transform(validation[0]), validation[1]),
+            on_step=on_step,
+            reliability=_take(reliability, rows),
+        )
+        return self
+
+    def predict_pdf(self, photometry: Photometry, *, calibrated: bool = True) -> RedshiftPDF:
+        """Redshift densities of galaxies.
+
+        Parameters
+        ----------
+        photometry
+            Photometry in the survey's bands.
+        calibrated
+            Whether the calibration, if there is one, is applied.
+        """
+        X = self.features.transform(photometry)
+        pz = self.estimator.predict_pdf(X)
+        return self.calibration.apply(pz, X) if calibrated and self.calibration else pz
+
+    @property
+    def z_grid(self) -> FloatArray:
+        """Redshift grid of the predictions, shape ``(n_z,)``."""
+        return self.estimator.z_grid_
+
+    def outside_training(self, photometry: Photometry) -> NDArray[np.bool_]:
+        """Whether each galaxy lies outside the training range in any band.
+
+        Returns
+        -------
+        ndarray of shape (n_galaxies,)
+        """
+        low, high = np.array([self.training_range[band] for band in photometry.bands]).T
+        luptitude = photometry.luptitude(self.features.depth_)
+        outside: NDArray[np.bool_] = ((luptitude < low) | (luptitude > high)).any(axis=1)
+        return outside
+
+    def restore(self, content: Mapping[str, Any]) -> Self:
+        """Take over the learned state that `learned` described."""
+        self.optional_bands = tuple(content["optional_bands"])
+        self.training_range = {
+            band: (low, high) for band, (low, high) in content["training_range"].items()
+        }
+        return self
+
+    def learned(self) -> dict[str, Any]:
+        """What the fit learned of the survey, as JSON can hold it."""
+        return {
+            "optional_bands": list(self.optional_bands),
+            "training_range": {band: list(ends) for band, ends in self.training_range.items()},
+        }
+
+    def _describe_training(self, photometry: Photometry) -> None:
+        observed = photometry.state != State.NOT_OBSERVED
+        incomplete = ~observed.all(axis=0) | (self.augment.band_dropout > 0)
+        bands = photometry.bands
+        self.optional_bands = tuple(
+            band for band, flag in zip(bands, incomplete, strict=True) if flag
+        )
+        luptitude = photometry.luptitude(self.features.depth_)
+        self.training_range = {
+            band: (float(np.nanmin(luptitude[:, k])), float(np.nanmax(luptitude[:, k])))
+            for k, band in enumerate(bands)
+        }
+
+
+def _take(values: ArrayLike | None, rows: NDArray[np.intp]) -> FloatArray | None:
+    return None if values is None else np.asarray(values, dtype=np.float64)[rows]

@@ -1,0 +1,304 @@
+"""Settings: what one experiment file says, checked key by key."""
+
+from __future__ import annotations
+
+import inspect
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from photoz.errors import InputError
+from photoz.estimators import get_estimator, registered_estimators
+from photoz.estimators.base import Choice, Range
+from photoz.survey import Survey, explain, load_survey, suggest
+
+__all__ = ["FLOORS", "CatalogueSettings", "Experiment", "Searched"]
+
+FLOORS = ("trainz", "knn")
+"""Estimators that every table shows and no experiment crowns."""
+
+_BLEND = "blend"
+_FAMILIES = ("forest", "boosting", "network")
+# Set by the experiment as a whole, so that all families share one grid.
+_SHARED = ("random_state",)
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class SearchedRange(_Settings):
+    """Ends of a range to search; two integers make it a range of integers."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.low < self.high or (self.log and not self.low > 0):
+            msg = f"expected low < high, and low > 0 where log = true, got {self.low}, {self.high}."
+            raise ValueError(msg)
+        return self
+
+
+class SearchedChoice(_Settings):
+    """Values to search."""
+
+    choices: Annotated[tuple[bool | int | float | str, ...], Field(strict=False, min_length=1)]
+
+
+Searched = bool | int | float | str | SearchedRange | SearchedChoice
+"""A value fixes a parameter; a range or choices let the search find it."""
+
+
+class CatalogueSettings(_Settings):
+    """Table ``[catalogue]``: where the galaxies are."""
+
+    dataset: str | None = None
+    path: str | Names | None = None
+    test_path: str | Names | None = None
+    where: str | None = None
+    weight: str | None = None
+    reliability: str | float | None = None
+    survey: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.dataset is None) == (self.path is None):
+            msg = "expected either dataset (a named set) or path (a file, a list or a glob)."
+            raise ValueError(msg)
+        if isinstance(self.reliability, float) and not 0 < self.reliability <= 1:
+            msg = f"reliability is a probability above 0 and up to 1, got {self.reliability}."
+            raise ValueError(msg)
+        return self
+
+
+class SplitSettings(_Settings):
+    """Table ``[split]``."""
+
+    by: str = "random"
+    validation: float = Field(default=0.2, gt=0, lt=1)
+    test: float = Field(default=0.2, gt=0, lt=1)
+    cell_degrees: PositiveFloat = 1.0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.validation + self.test >= 1:
+            msg = f"validation + test must leave rows to train, got {self.validation + self.test}."
+            raise ValueError(msg)
+        return self
+
+
+class AugmentSettings(_Settings):
+    """Table ``[augment]``: noisy copies of the training galaxies."""
+
+    noise_copies: Searched = SearchedChoice(choices=(0, 4, 9))
+    noise_scale: Searched = SearchedRange(low=0.0, high=0.8)
+    depth_scale: float = Field(default=3.0, ge=0)
+    band_dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
+class FeatureSettings(_Settings):
+    """Table ``[features]``."""
+
+    errors: Searched = SearchedChoice(choices=(True, False))
+    extra: Names = ()
+
+
+class SearchSettings(_Settings):
+    """Table ``[search]``."""
+
+    metric: Literal["log_loss", "cde_loss", "crps", "sigma_nmad"] = "log_loss"
+    trials: int = Field(default=30, ge=0)
+    timeout: float | None = Field(default=None, gt=0)
+    storage: str = ""
+
+
+class TrackingSettings(_Settings):
+    """Table ``[tracking]``."""
+
+    uri: str = ""
+
+
+def _default_estimators() -> dict[str, dict[str, Any]]:
+    return {name: {} for name in (*_FAMILIES, _BLEND)}
+
+
+class Experiment(_Settings):
+    """One experiment: a catalogue, a survey, a split, and the estimators to search.
+
+    Read it with `Experiment.from_toml`. README.md and the files in ``experiments/`` show
+    the keys; only ``[catalogue]`` and a survey are required.
+
+    Raises
+    ------
+    InputError
+        If a key is unknown or has a value of the wrong kind.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    seed: int = Field(default=0, ge=0)
+    catalogue: CatalogueSettings
+    survey: dict[str, Any] | None = None
+    split: SplitSettings = SplitSettings()
+    augment: AugmentSettings = AugmentSettings()
+    features: FeatureSettings = FeatureSettings()
+    search: SearchSettings = SearchSettings()
+    tracking: TrackingSettings = TrackingSettings()
+    estimators: dict[str, dict[str, Searched | Names]] = Field(default_factory=_default_estimators)
+    directory: Path = Field(default=Path(), exclude=True)
+
+    def __init__(self, **keys: Any) -> None:
+        try:
+            super().__init__(**keys)
+        except ValidationError as error:
+            raise InputError(explain(error, type(self))) from None
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Experiment:
+        """Read an experiment file; its name is that of the file where it gives none.
+
+        Raises
+        ------
+        InputError
+            If there is no such file, it is no TOML, or a key or value is wrong.
+        """
+        path = Path(path)
+        try:
+            keys = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            msg = f"{path}: expected an experiment file, found none ({error.strerror or error})."
+            raise InputError(msg) from error
+        except ValueError as error:
+            msg = f"{path}: expected an experiment in TOML, found a mistake: {error}."
+            raise InputError(msg) from error
+        try:
+            return cls(**{"name": path.stem, **keys, "directory": path.parent})
+        except InputError as error:
+            msg = f"{path}: {error}"
+            raise InputError(msg) from None
+
+    @model_validator(mode="after")
+    def _check_survey(self) -> Self:
+        if (self.survey is None) == (self.catalogue.survey is None):
+            if self.catalogue.dataset is not None and self.survey is None:
+                return self
+            msg = "expected one survey: catalogue.survey (a name or a path) or a table [survey]."
+            raise ValueError(msg)
+        return self
+
+    @field_validator("estimators")
+    @classmethod
+    def _check_estimators(cls, tables: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if not set(tables) - {_BLEND, *FLOORS}:
+            msg = f"expected at least one estimator besides {_BLEND} and the floors."
+            raise ValueError(msg)
+        for name, table in tables.items():
+            if name == _BLEND:
+                _check_blend(table, tables)
+            else:
+                _check_table(name, table)
+        return tables
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Estimators that are searched, in the order of the file; no floors, no blend."""
+        return tuple(name for name in self.estimators if name not in (_BLEND, *FLOORS))
+
+    @property
+    def blend_members(self) -> tuple[str, ...]:
+        """Estimators that the blend pools; none if there is no blend."""
+        if _BLEND not in self.estimators or len(self.families) < 2:
+            return ()
+        members = self.estimators[_BLEND].get("members", self.families)
+        return tuple(members) if not isinstance(members, str) else (members,)
+
+    def load_survey(self) -> Survey:
+        """Survey of the catalogue, with the further input columns of ``[features]``."""
+        source = self.survey or self.catalogue.survey or self.catalogue.dataset
+        survey = load_survey(source or "", directory=self.directory)
+        return survey.model_copy(update={"extra": (*survey.extra, *self.features.extra)})
+
+    def space(self, family: str) -> tuple[dict[str, Range | Choice], dict[str, Any]]:
+        """What the search of a family may try, and what is fixed.
+
+        Parameters
+        ----------
+        family
+            Name of an estimator.
+
+        Returns
+        -------
+        dict
+            Ranges and choices by parameter; those of the noisy copies are called
+            ``augment.NAME``, those of the features ``features.NAME``.
+        dict
+            Values of the fixed parameters, under the same kind of names.
+        """
+        ours = self.estimators.get(family, {})
+        theirs = get_estimator(family).search_space()
+        wanted: dict[str, Any] = {
+            **{key: value for key, value in theirs.items() if key not in ours},
+            **ours,
+            **{f"augment.{key}": value for key, value in self.augment},
+            "features.errors": self.features.errors,
+        }
+        space = {key: _searched(value) for key, value in wanted.items() if _is_searched(value)}
+        fixed = {key: value for key, value in wanted.items() if not _is_searched(value)}
+        return space, fixed
+
+
+def _is_searched(value: Any) -> bool:  # noqa: ANN401 - whatever a TOML file holds
+    return isinstance(value, SearchedRange | SearchedChoice | Range | Choice)
+
+
+def _searched(value: SearchedRange | SearchedChoice | Range | Choice) -> Range | Choice:
+    if isinstance(value, SearchedRange):
+        return Range(value.low, value.high, log=value.log)
+    if isinstance(value, SearchedChoice):
+        return Choice(value.choices)
+    return value
+
+
+def _check_table(name: str, table: Mapping[str, Any]) -> None:
+    if name not in registered_estimators():
+        known = [*registered_estimators(), _BLEND]
+        msg = f"unknown estimator {name!r}{suggest(name, known)}; there are {', '.join(known)}."
+        raise ValueError(msg)
+    parameters = [
+        key for key in inspect.signature(get_estimator(name)).parameters if key not in _SHARED
+    ]
+    for key in table:
+        if key not in parameters:
+            msg = (
+                f"unknown key {key!r} in [estimators.{name}]{suggest(key, parameters)}; "
+                f"the keys are {', '.join(parameters)}."
+            )
+            raise ValueError(msg)
+
+
+def _check_blend(table: Mapping[str, Any], tables: Mapping[str, Any]) -> None:
+    for key in table:
+        if key != "members":
+            msg = f"unknown key {key!r} in [estimators.{_BLEND}]; the only key is members."
+            raise ValueError(msg)
+    members = table.get("members", ())
+    for member in (members,) if isinstance(members, str) else members:
+        if member not in tables or member in (_BLEND, *FLOORS):
+            msg = f"blend member {member!r} is not among the estimators of this file."
+            raise ValueError(msg)
