@@ -1,0 +1,90 @@
+"""Columns of a catalogue: numbers out of whatever a file held, and names that were meant."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from photoz.errors import InputError
+
+__all__ = ["as_numbers", "suggest"]
+
+MISSING_WORDS = {"", "-", "--", "n/a", "na", "nan", "none", "null", "masked"}
+"""Words that stand for no number where numbers are written as text."""
+
+
+def as_numbers(values: Sequence[Any] | NDArray[Any], name: str) -> NDArray[np.float64]:
+    """Turn a column into numbers.
+
+    Parameters
+    ----------
+    values
+        Column of shape ``(n_galaxies,)``: numbers of any kind, byte order and container,
+        with missing values or without, or text that spells numbers.
+    name
+        Name of the column, for the error message.
+
+    Returns
+    -------
+    ndarray of shape (n_galaxies,)
+        Native float64, NaN where a value is missing.
+
+    Raises
+    ------
+    InputError
+        If a value is no number, with its row and the value, or if the column holds more
+        than one value per row.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        mask = np.ma.getmaskarray(values)
+        numbers = as_numbers(values.filled(), name)
+        return np.where(mask, np.nan, numbers)
+    if not isinstance(values, np.ndarray):
+        series = pd.Series(values)
+        if pd.api.types.is_numeric_dtype(series.dtype):
+            plain: NDArray[np.float64] = series.to_numpy(dtype=np.float64, na_value=np.nan)
+            return plain
+        values = series.to_numpy()
+    if values.ndim != 1:
+        msg = (
+            f"column {name!r} must hold one number per row, it holds {values.shape[1:]}; "
+            "write each into a column of its own."
+        )
+        raise InputError(msg)
+    if values.dtype.kind in "fiub":  # floats, integers with and without sign, booleans
+        return values.astype(np.float64)
+    if values.dtype.kind not in "OSU":
+        msg = f"column {name!r} must hold numbers, it holds {values.dtype}."
+        raise InputError(msg)
+    return _parse(pd.Series(values.astype(object), dtype=object), name)
+
+
+def _parse(values: pd.Series[Any], name: str) -> NDArray[np.float64]:
+    """Numbers out of objects: text, decimals, None."""
+    text = values.map(_decode)
+    numbers = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    for row in np.flatnonzero(np.isnan(numbers) & ~text.isna().to_numpy()):
+        value = text.iloc[row]
+        if str(value).strip().casefold() not in MISSING_WORDS:
+            msg = (
+                f"column {name!r} must hold numbers, row {row} (the first is 0) holds {value!r}; "
+                "mend it or leave it empty."
+            )
+            raise InputError(msg)
+    return numbers
+
+
+def _decode(value: object) -> object:
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else value
+
+
+def suggest(name: str, known: Collection[str]) -> str:
+    """Say which known name was perhaps meant: ``" (did you mean 'x'?)"``, or nothing."""
+    folded = {other.casefold(): other for other in known}
+    close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return f" (did you mean {folded[close[0]]!r}?)" if close else ""

@@ -1,0 +1,404 @@
+"""Survey: which columns of a catalogue hold what, in which unit, and what is missing."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, model_validator
+
+from photoz.columns import suggest
+from photoz.errors import InputError
+
+__all__ = ["BandColumns", "Survey", "builtin_surveys", "load_survey"]
+
+FluxUnit = Literal["nJy", "uJy", "Jy", "maggy", "nanomaggy"]
+
+ZERO_POINTS: dict[FluxUnit, float] = {
+    "nJy": 31.4,
+    "uJy": 23.9,
+    "Jy": 8.9,
+    "maggy": 0.0,
+    "nanomaggy": 22.5,
+}
+"""AB magnitude of a flux of 1 in each unit."""
+
+MAGNITUDE_KEYS = {"magnitude", "error", "softening"}
+FLUX_KEYS = {"flux", "flux_error", "flux_ivar", "flux_unit", "zero_point"}
+
+
+class BandColumns(BaseModel):
+    """Names of the columns that belong to one band; None where there is no such column.
+
+    In a survey they are the exceptions to its patterns; `Survey.band_columns` fills in the
+    rest. The meaning and unit of each is that of the pattern of the same name in `Survey`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    magnitude: str | None = None
+    error: str | None = None
+    flux: str | None = None
+    flux_error: str | None = None
+    flux_ivar: str | None = None
+    extinction: str | None = None
+
+    def names(self) -> list[str]:
+        """Names of the columns, without the ones that do not exist."""
+        return [name for name in self.model_dump().values() if name is not None]
+
+
+class Survey(BaseModel):
+    """The contract between a catalogue and a model: columns, units, missing values.
+
+    In a pattern, ``{band}`` stands for the name of the band. A survey gives magnitudes or
+    fluxes, not both; if it says nothing, its magnitudes are in ``mag_{band}`` and their
+    errors in ``mag_err_{band}``.
+
+    Parameters
+    ----------
+    bands
+        Names of the bands, in the order in which models use them.
+    magnitude, error
+        Patterns of the AB magnitudes and of their 1-sigma errors (mag).
+    flux, flux_error, flux_ivar
+        Patterns of the fluxes and of either their 1-sigma errors or inverse variances.
+    flux_unit, zero_point
+        Unit of the fluxes, or instead the AB magnitude of a flux of 1; nJy if neither is
+        given.
+    not_observed, not_detected
+        Values that stand for a missing measurement, and for an object that was observed
+        but is too faint. Magnitudes take -99 and 99 if left out, fluxes none.
+    depth
+        1-sigma limiting AB magnitude of each band, for what was not detected.
+    softening
+        If given, the magnitudes are asinh magnitudes; the softening b of each band, in
+        units of the flux of magnitude 0.
+    extinction
+        Pattern of the Galactic extinction A (mag) to subtract.
+    ebv, a_ebv
+        Instead of it a column of E(B-V) (mag), and of each band A / E(B-V).
+    columns
+        Exceptions to the patterns, per band.
+    redshift
+        Column of the spectroscopic redshift.
+    id
+        Column of the object's identity.
+    coordinates
+        Columns of right ascension and declination (degrees).
+    hdf5_group
+        Group of an HDF5 file that holds the columns.
+    extra
+        Further input columns that are no fluxes.
+
+    Raises
+    ------
+    InputError
+        If a key is unknown, two keys contradict each other or one lacks another.
+
+    References
+    ----------
+    Lupton, Gunn & Szalay (1999), https://arxiv.org/abs/astro-ph/9903081 (asinh magnitudes)
+
+    Examples
+    --------
+    >>> survey = Survey(bands=["g", "r"], flux="f_{band}", flux_ivar="iv_{band}", zero_point=22.5)
+    >>> survey.band_columns("r").names()
+    ['f_r', 'iv_r']
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bands: tuple[str, ...]
+    magnitude: str | None = None
+    error: str | None = None
+    flux: str | None = None
+    flux_error: str | None = None
+    flux_ivar: str | None = None
+    flux_unit: FluxUnit | None = None
+    zero_point: float | None = None
+    not_observed: tuple[float, ...] = ()
+    not_detected: tuple[float, ...] = ()
+    depth: dict[str, float] = {}
+    softening: dict[str, float] = {}
+    extinction: str | None = None
+    ebv: str | None = None
+    a_ebv: dict[str, float] = {}
+    columns: dict[str, BandColumns] = {}
+    redshift: str = "redshift"
+    id: str | None = None
+    coordinates: tuple[str, str] | None = None
+    hdf5_group: str | None = None
+    extra: tuple[str, ...] = ()
+
+    def __init__(self, **keys: object) -> None:
+        try:
+            super().__init__(**keys)
+        except ValidationError as error:
+            msg = f"survey: {_explain(error)}"
+            raise InputError(msg) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_defaults(cls, keys: object) -> object:
+        """Give magnitudes or fluxes the defaults that only make sense for them."""
+        if not isinstance(keys, Mapping):
+            return keys
+        keys = dict(keys)
+        used = _measurement_keys(keys)
+        if used & {"flux", "flux_error", "flux_ivar"}:
+            if not used & {"flux_unit", "zero_point"}:
+                keys["flux_unit"] = "nJy"
+            return keys
+        defaults = {"magnitude": "mag_{band}", "error": "mag_err_{band}"}
+        keys.update({key: name for key, name in defaults.items() if keys.get(key) is None})
+        # A value that the survey itself declares keeps the meaning given there.
+        for key, other, value in (
+            ("not_observed", "not_detected", -99.0),
+            ("not_detected", "not_observed", 99.0),
+        ):
+            if key not in keys:
+                declared = keys.get(other)
+                taken = isinstance(declared, (list, tuple)) and value in declared
+                keys[key] = () if taken else (value,)
+        return keys
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.bands or len(set(self.bands)) < len(self.bands):
+            msg = f"bands must name at least one band and none twice, got {list(self.bands)}."
+            raise ValueError(msg)
+        for key in ("depth", "softening", "a_ebv", "columns"):
+            _check_bands(key, getattr(self, key), self.bands)
+        _check_measurements(self)
+        _check_numbers(self)
+        _check_extinction(self)
+        _check_columns(self)
+        return self
+
+    @field_serializer("not_observed", "not_detected", when_used="json")
+    def _write_sentinels(self, values: tuple[float, ...]) -> list[float | str]:
+        """JSON knows neither NaN nor infinity."""
+        return [value if np.isfinite(value) else str(value) for value in values]
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Survey:
+        """Read a survey file: the keys of a survey, or a table ``[survey]`` with them.
+
+        Raises
+        ------
+        InputError
+            If there is no such file, or it is no valid survey.
+        """
+        path = Path(path)
+        try:
+            keys = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            msg = f"{path}: expected a survey file, found none ({error.strerror or error})."
+            raise InputError(msg) from error
+        except ValueError as error:
+            msg = f"{path}: expected a survey in TOML, found a mistake: {error}."
+            raise InputError(msg) from error
+        if set(keys) == {"survey"} and isinstance(keys["survey"], dict):
+            keys = keys["survey"]
+        try:
+            return cls(**keys)
+        except InputError as error:
+            msg = f"{path}: {error}"
+            raise InputError(msg) from None
+
+    @property
+    def uses_flux(self) -> bool:
+        """Whether the measurements are fluxes, not magnitudes."""
+        return "flux" in _measurement_keys(self.model_dump())
+
+    @property
+    def flux_zero_point(self) -> float:
+        """AB magnitude of a flux of 1."""
+        if self.zero_point is not None:
+            return self.zero_point
+        return ZERO_POINTS[self.flux_unit or "nJy"]
+
+    def band_columns(self, band: str) -> BandColumns:
+        """Names of the columns of one band."""
+        names = {}
+        for key in BandColumns.model_fields:
+            pattern: str | None = getattr(self, key)
+            exception = getattr(self.columns.get(band), key, None)
+            default = None if pattern is None else pattern.replace("{band}", band)
+            names[key] = exception or default
+        return BandColumns(**names)
+
+    def columns_needed(self, bands: Iterable[str] | None = None) -> list[str]:
+        """Names of the columns that photometry is made of, each once.
+
+        Parameters
+        ----------
+        bands
+            The bands that are wanted; all if left out.
+        """
+        chosen = self.bands if bands is None else bands
+        names = [name for band in chosen for name in self.band_columns(band).names()]
+        names += [] if self.ebv is None else [self.ebv]
+        return list(dict.fromkeys([*names, *self.extra]))
+
+
+def builtin_surveys() -> list[str]:
+    """Names of the surveys that come with photoz."""
+    folder = files("photoz") / "surveys"
+    return sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".toml"))
+
+
+def load_survey(
+    source: str | Path | Mapping[str, Any] | Survey, *, directory: Path | None = None
+) -> Survey:
+    """Find a survey.
+
+    Parameters
+    ----------
+    source
+        Name of a built-in survey, path of a survey file, the keys of a survey, or a survey.
+    directory
+        Folder to which a path is relative; the working directory if left out.
+
+    Raises
+    ------
+    InputError
+        If there is no such survey, or it is not valid.
+    """
+    if isinstance(source, Survey):
+        return source
+    if isinstance(source, Mapping):
+        return Survey(**{str(key): value for key, value in source.items()})
+    name = str(source)
+    if name in builtin_surveys():
+        text = (files("photoz") / "surveys" / f"{name}.toml").read_text(encoding="utf-8")
+        return Survey(**tomllib.loads(text))
+    path = (directory or Path()) / name
+    if path.suffix == ".toml" or path.is_file():
+        return Survey.from_toml(path)
+    msg = (
+        f"unknown survey {name!r}{suggest(name, builtin_surveys())}; the built-in ones are "
+        f"{', '.join(builtin_surveys())}; or give the path of a survey TOML."
+    )
+    raise InputError(msg)
+
+
+def _measurement_keys(keys: Mapping[str, Any]) -> set[str]:
+    """Keys of magnitudes and of fluxes that are given, in the patterns or for one band."""
+    exceptions = keys.get("columns")
+    tables = [keys, *(exceptions.values() if isinstance(exceptions, Mapping) else ())]
+    dicts = [t.model_dump() if isinstance(t, BandColumns) else t for t in tables]
+    given = {key for t in dicts if isinstance(t, Mapping) for key in t if t[key] not in (None, {})}
+    return given & (MAGNITUDE_KEYS | FLUX_KEYS)
+
+
+def _check_bands(key: str, value: Mapping[str, Any], bands: Collection[str]) -> None:
+    for band in value:
+        if band not in bands:
+            msg = f"{key} names an unknown band {band!r}; the bands are {', '.join(bands)}."
+            raise ValueError(msg)
+
+
+def _check_measurements(survey: Survey) -> None:
+    used = _measurement_keys(survey.model_dump())
+    if used & MAGNITUDE_KEYS and used & FLUX_KEYS:
+        msg = (
+            f"{_join(used & MAGNITUDE_KEYS)} and {_join(used & FLUX_KEYS)} contradict each other; "
+            "give magnitude and error, or flux with flux_error or flux_ivar and a unit."
+        )
+        raise ValueError(msg)
+    if {"flux_unit", "zero_point"} <= used:
+        msg = "flux_unit and zero_point contradict each other; give one of them."
+        raise ValueError(msg)
+    value, errors = (
+        ("flux", {"flux_error", "flux_ivar"}) if "flux" in used else ("magnitude", {"error"})
+    )
+    for band in survey.bands:
+        given = _measurement_keys(survey.band_columns(band).model_dump())
+        if value not in given or len(given & errors) != 1:
+            msg = (
+                f"band {band!r} needs {value} and {' or '.join(sorted(errors))}, "
+                f"got {_join(given) or 'neither'}."
+            )
+            raise ValueError(msg)
+
+
+def _check_numbers(survey: Survey) -> None:
+    for key in ("depth", "softening", "a_ebv"):
+        for band, number in getattr(survey, key).items():
+            if not 0 < number < np.inf:
+                msg = f"{key} of band {band!r} must be a number above 0, got {number}."
+                raise ValueError(msg)
+    if survey.zero_point is not None and not np.isfinite(survey.zero_point):
+        msg = f"zero_point must be an AB magnitude, got {survey.zero_point}."
+        raise ValueError(msg)
+    both = {str(v) for v in survey.not_observed} & {str(v) for v in survey.not_detected}
+    if both:
+        msg = f"not_observed and not_detected both list {_join(both)}; keep it in one of them."
+        raise ValueError(msg)
+    _check_complete("softening", survey)
+
+
+def _check_extinction(survey: Survey) -> None:
+    has_column = any(survey.band_columns(band).extinction for band in survey.bands)
+    if has_column and survey.ebv is not None:
+        msg = "extinction and ebv contradict each other; give one of them."
+        raise ValueError(msg)
+    if (survey.ebv is None) != (not survey.a_ebv):
+        msg = "ebv (a column) and a_ebv (A / E(B-V) of each band) need each other; give both."
+        raise ValueError(msg)
+    _check_complete("a_ebv", survey)
+
+
+def _check_complete(key: str, survey: Survey) -> None:
+    value = getattr(survey, key)
+    lacking = [band for band in survey.bands if band not in value]
+    if value and lacking:
+        msg = f"{key} must give a number for every band, it lacks {', '.join(lacking)}."
+        raise ValueError(msg)
+
+
+def _check_columns(survey: Survey) -> None:
+    """No two bands may read the same column: a pattern without {band} would do that."""
+    for key in BandColumns.model_fields:
+        owners: dict[str, str] = {}
+        for band in survey.bands:
+            name = getattr(survey.band_columns(band), key)
+            if name in owners:
+                msg = (
+                    f"{key} of bands {owners[name]!r} and {band!r} is the same column {name!r}; "
+                    "write {band} where the pattern holds the band's name."
+                )
+                raise ValueError(msg)
+            if name is not None:
+                owners[name] = band
+
+
+def _join(names: Collection[str]) -> str:
+    return " and ".join(sorted(names))
+
+
+def _explain(error: ValidationError) -> str:
+    """Put what pydantic found into one line, with the keys that exist."""
+    lines = []
+    for mistake in error.errors():
+        *table, key = [str(part) for part in mistake["loc"]] or [""]
+        known = list((BandColumns if table[:1] == ["columns"] else Survey).model_fields)
+        if mistake["type"] == "extra_forbidden":
+            hint = suggest(key, known)
+            lines.append(f"unknown key {key!r}{hint}; the keys that exist are {', '.join(known)}.")
+        elif mistake["type"] == "value_error":
+            lines.append(str(mistake["ctx"]["error"]))
+        elif mistake["loc"] == ("bands",) and mistake["type"] == "missing":
+            lines.append('bands is missing; list the names of the bands, such as ["g", "r"].')
+        else:
+            expected = (
+                mistake["msg"].replace("Input should be", "expected").replace("tuple", "list")
+            )
+            lines.append(f"{'.'.join([*table, key])}: {expected}, got {mistake['input']!r}.")
+    return " ".join(dict.fromkeys(lines))
