@@ -1,0 +1,317 @@
+"""The two steps of a calibration: a power of p(z), and a map of its cumulative distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.polynomial import legendre
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from photoz.log_score import Truth
+from photoz.pdf import FloatArray, RedshiftPDF
+from photoz.resolution import TINY, keep_resolved, normalise, sharpness
+
+__all__ = ["PitMap", "PowerTable", "Temperature", "blocks"]
+
+# One block of densities fits into a processor's cache.
+_BLOCK_ELEMENTS = 2**18
+# Powers further than this from 1 are not believed.
+_LOG_BETA = np.linspace(-np.log(5), np.log(5), 17)
+
+
+def blocks(pz: RedshiftPDF) -> list[slice]:
+    """Rows of `pz` in pieces that fit into a processor's cache."""
+    size = max(1, _BLOCK_ELEMENTS // len(pz.z_grid))
+    return [slice(start, start + size) for start in range(0, len(pz), size)]
+
+
+@dataclass(frozen=True, eq=False)
+class PowerTable:
+    """What a fit needs to know of p(z)^β, so that it never returns to the densities.
+
+    Parameters
+    ----------
+    log_width
+        Differential entropy of each density, shape ``(n_galaxies,)``.
+    log_limit
+        Largest ln β that leaves the density no narrower than two steps of the grid.
+    log_ends, share
+        ln p at the two points of the grid that enclose z_spec, and the weight of each
+        (both 0 beyond the grid); shape ``(n_galaxies, 2)``.
+    log_norm, norm_slope
+        ln ∫ p^β dz and its derivative by ln β at a few ln β, shape ``(n_galaxies, n_beta)``.
+    """
+
+    log_width: FloatArray
+    log_limit: FloatArray
+    log_ends: FloatArray
+    share: FloatArray
+    log_norm: FloatArray
+    norm_slope: FloatArray
+
+    @classmethod
+    def of(cls, pz: RedshiftPDF, z_spec: FloatArray) -> PowerTable:
+        """Tabulate densities whose true redshifts are known."""
+        parts = [_tabulate(pz.density[rows], pz.step) for rows in blocks(pz)]
+        log_width, log_limit, log_norm, norm_slope = map(np.concatenate, zip(*parts, strict=True))
+        cell = np.clip((z_spec / pz.step).astype(int), 0, len(pz.z_grid) - 2)
+        right = z_spec / pz.step - cell
+        inside = (z_spec >= 0) & (z_spec <= pz.z_grid[-1])
+        ends = pz.density[np.arange(len(pz))[:, np.newaxis], cell[:, np.newaxis] + [0, 1]]
+        share = np.stack([1 - right, right], axis=1) * inside[:, np.newaxis]
+        log_ends = np.log(np.maximum(ends, TINY)).astype(np.float64)
+        return cls(log_width, log_limit, log_ends, share, log_norm, norm_slope)
+
+    def __len__(self) -> int:
+        return len(self.log_width)
+
+    def __getitem__(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> PowerTable:
+        return PowerTable(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+    def density(self, log_beta: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Density of p^β at z_spec, and the derivative of its logarithm by ln β.
+
+        Parameters
+        ----------
+        log_beta
+            ln β of each galaxy, shape ``(n_galaxies,)``.
+
+        Returns
+        -------
+        ndarray of shape (n_galaxies,)
+        ndarray of shape (n_galaxies,)
+        """
+        limit = np.minimum(self.log_limit, _LOG_BETA[-1])
+        held = np.clip(log_beta, _LOG_BETA[0], limit)
+        log_norm, norm_slope = self._norm(held)
+        beta = np.exp(held)[:, np.newaxis]
+        terms = self.share * np.exp(beta * self.log_ends - log_norm[:, np.newaxis])
+        density = terms.sum(axis=1)
+        expected = (terms * beta * self.log_ends).sum(axis=1) / np.maximum(density, TINY)
+        free = (held == log_beta) & (density > 0)
+        return density, np.where(free, expected - norm_slope, 0)
+
+    def _norm(self, log_beta: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Cubic Hermite interpolation of ln ∫ p^β dz, and its derivative."""
+        width = _LOG_BETA[1] - _LOG_BETA[0]
+        cell = np.clip(((log_beta - _LOG_BETA[0]) / width).astype(int), 0, len(_LOG_BETA) - 2)
+        t = (log_beta - _LOG_BETA[cell]) / width
+        rows = np.arange(len(t))
+        left, right = self.log_norm[rows, cell], self.log_norm[rows, cell + 1]
+        m_left, m_right = (width * self.norm_slope[rows, cell + k] for k in (0, 1))
+        rise = right - left
+        b, c = 3 * rise - 2 * m_left - m_right, m_left + m_right - 2 * rise
+        value = left + t * (m_left + t * (b + t * c))
+        return value, (m_left + t * (2 * b + t * 3 * c)) / width
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Sharpens or widens each density: p(z) becomes p(z)^β, normalised.
+
+    ln β is linear in a reference magnitude and in the log width (the differential entropy)
+    of p(z), both standardised and held at the ends of the range that was learned from.
+
+    Parameters
+    ----------
+    coefficients
+        Constant, slope in magnitude and slope in log width of ln β.
+    columns
+        Columns of X of which the magnitude is the mean, each less its `column_centres`.
+        NaN is left out, and a galaxy without any of them has an average magnitude.
+    column_centres
+        Median of each of these columns.
+    centres, scales
+        Mean and standard deviation of magnitude and log width.
+    """
+
+    coefficients: tuple[float, ...] = (0.0, 0.0, 0.0)
+    columns: tuple[int, ...] = ()
+    column_centres: tuple[float, ...] = ()
+    centres: tuple[float, ...] = (0.0, 0.0)
+    scales: tuple[float, ...] = (1.0, 1.0)
+
+    @classmethod
+    def fit(
+        cls, table: PowerTable, truth: Truth, X: FloatArray, columns: Sequence[int]
+    ) -> Temperature:
+        """Maximise the log score, drawn towards β = 1 where galaxies are few.
+
+        Parameters
+        ----------
+        table, truth
+            Densities and true redshifts of galaxies that the estimator has not seen.
+        X
+            Their features, shape ``(n_galaxies, n_features)``.
+        columns
+            Columns of X that are magnitudes.
+        """
+        identity = cls._standardised(X, table.log_width, columns)
+        covariates = identity.covariates(X, table.log_width)
+        # Standard deviation of ln β and of its slopes that is expected before any data.
+        prior = np.array([0.5, 0.2, 0.2]) ** -2 / len(truth)
+
+        def loss(theta: FloatArray) -> tuple[float, FloatArray]:
+            density, slope = table.density(covariates @ theta)
+            value = -truth.log_score(density).mean() + 0.5 * prior @ theta**2
+            gradient = -(truth.slope(density) * slope) @ covariates / len(truth)
+            return float(value), gradient + prior * theta
+
+        theta = minimize(loss, np.zeros(3), jac=True, method="L-BFGS-B").x
+        return replace(identity, coefficients=tuple(theta.tolist()))
+
+    @classmethod
+    def _standardised(
+        cls, X: FloatArray, log_width: FloatArray, columns: Sequence[int]
+    ) -> Temperature:
+        known = [int(column) for column in columns if not np.isnan(X[:, column]).all()]
+        centres = tuple(float(np.nanmedian(X[:, column])) for column in known)
+        raw = cls(columns=tuple(known), column_centres=centres)
+        both = np.stack([raw._magnitude(X), log_width])
+        return replace(
+            raw,
+            centres=tuple(both.mean(axis=1).tolist()),
+            scales=tuple(np.maximum(both.std(axis=1), 1e-3).tolist()),
+        )
+
+    def apply(self, density: FloatArray, step: float, X: FloatArray) -> FloatArray:
+        """Sharpen or widen a block of densities, none narrower than the grid can show.
+
+        Parameters
+        ----------
+        density
+            Densities of shape ``(n_galaxies, n_z)``.
+        step
+            Distance between two points of the grid.
+        X
+            Features of the same galaxies, shape ``(n_galaxies, n_features)``.
+        """
+        log_density = np.log(np.maximum(density, TINY))
+        covariates = self.covariates(X, _entropy(density, log_density, step))
+        log_beta = np.clip(covariates @ self.coefficients, _LOG_BETA[0], _LOG_BETA[-1])
+        narrowed = np.flatnonzero(log_beta > 0)
+        limit = _log_limit(density[narrowed], step)
+        log_beta[narrowed] = np.minimum(log_beta[narrowed], limit)
+        log_density *= np.exp(log_beta).astype(np.float32)[:, np.newaxis]
+        return normalise(np.exp(log_density, out=log_density), step)
+
+    def covariates(self, X: FloatArray, log_width: FloatArray) -> FloatArray:
+        """One, magnitude and log width, standardised; shape ``(n_galaxies, 3)``."""
+        both = np.stack([self._magnitude(X), log_width], axis=1)
+        # Beyond two standard deviations nothing was learned well enough to extrapolate.
+        standard = np.clip((both - self.centres) / self.scales, -2, 2)
+        return np.column_stack([np.ones(len(standard)), standard])
+
+    def _magnitude(self, X: FloatArray) -> FloatArray:
+        relative = X[:, list(self.columns)] - np.array(self.column_centres)
+        known = ~np.isnan(relative)
+        total = np.where(known, relative, 0).sum(axis=1)
+        magnitude: FloatArray = total / np.maximum(known.sum(axis=1), 1)
+        return magnitude
+
+
+@dataclass(frozen=True)
+class PitMap:
+    """Monotone map g of the cumulative distribution F: p(z) becomes p(z) g'(F(z)).
+
+    ln g' is a short Legendre series, so that g' is smooth, positive and bounded, and the
+    series of zeros is the identity.
+
+    Parameters
+    ----------
+    coefficients
+        Coefficients of the Legendre polynomials of degree 1, 2, ... in 2 F − 1.
+
+    References
+    ----------
+    Neyman (1937), "Smooth test" for goodness of fit, Skand. Aktuarietidskr. 20, 149
+    """
+
+    coefficients: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, pz: RedshiftPDF, truth: Truth, degree: int = 4) -> PitMap:
+        """Maximise the log score, drawn towards the identity where galaxies are few.
+
+        Parameters
+        ----------
+        pz, truth
+            Densities and true redshifts of galaxies that the estimator has not seen.
+        degree
+            Number of Legendre polynomials.
+        """
+        density = pz.at(truth.z_spec)
+        basis = legendre.legvander(2 * pz.cdf(truth.z_spec) - 1, degree)[:, 1:]
+        nodes, weights = legendre.leggauss(64)
+        node_basis = legendre.legvander(nodes, degree)[:, 1:]
+        # As if 25 galaxies had been seen to speak for the identity.
+        prior = 25 / (2 * np.arange(1, degree + 1) + 1) / len(truth)
+
+        def loss(theta: FloatArray) -> tuple[float, FloatArray]:
+            mass = 0.5 * weights * np.exp(node_basis @ theta)
+            mapped = density * np.exp(basis @ theta) / mass.sum()
+            slope = basis - mass @ node_basis / mass.sum()
+            value = -truth.log_score(mapped).mean() + 0.5 * prior @ theta**2
+            return float(value), -truth.slope(mapped) @ slope / len(truth) + prior * theta
+
+        theta = minimize(loss, np.zeros(degree), jac=True, method="L-BFGS-B").x
+        return cls(tuple(theta.tolist()))
+
+    def apply(self, density: FloatArray, step: float) -> FloatArray:
+        """Map a block of densities, none narrower than the grid can show.
+
+        Parameters
+        ----------
+        density
+            Densities of shape ``(n_galaxies, n_z)``.
+        step
+            Distance between two points of the grid.
+        """
+        position = np.cumsum(density, axis=1)
+        position -= 0.5 * (density + density[:, :1])
+        position *= 2 / position[:, -1:]
+        position -= 1
+        # Horner's rule on powers of 2 F − 1 takes far fewer passes than the general series.
+        powers = legendre.leg2poly([0.0, *self.coefficients]).astype(np.float32)
+        series = np.full_like(density, powers[-1])
+        for power in powers[-2::-1]:
+            series *= position
+            series += power
+        mapped = np.exp(series, out=series)
+        mapped *= density
+        return keep_resolved(normalise(mapped, step), step, sharpness(density, step))
+
+
+def _tabulate(
+    density: FloatArray, step: float
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    log_density = np.log(np.maximum(density, TINY))
+    norms, slopes = [], []
+    for beta in np.exp(_LOG_BETA):
+        power = np.exp(np.float32(beta) * log_density)
+        norm = _integral(power, step)
+        norms.append(np.log(norm))
+        slopes.append(beta * _integral(power * log_density, step) / norm)
+    log_norm, norm_slope = np.stack(norms, axis=1), np.stack(slopes, axis=1)
+    entropy = _entropy(density, log_density, step)
+    return entropy, _log_limit(density, step), log_norm, norm_slope
+
+
+def _log_limit(density: FloatArray, step: float) -> FloatArray:
+    """Largest ln β, from 0, at which p^β is no narrower than two steps of the grid."""
+    limit: FloatArray = np.log(np.maximum(1 / np.maximum(sharpness(density, step), 1e-6), 1))
+    return limit
+
+
+def _entropy(density: FloatArray, log_density: FloatArray, step: float) -> FloatArray:
+    """Differential entropy −∫ p ln p dz of each density, shape ``(n_galaxies,)``."""
+    return -_integral(density * log_density, step)
+
+
+def _integral(values: FloatArray, step: float) -> FloatArray:
+    ends = 0.5 * (values[:, 0] + values[:, -1])
+    integral: FloatArray = step * (values.sum(axis=1) - ends).astype(np.float64)
+    return integral
