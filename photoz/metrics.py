@@ -1,8 +1,7 @@
 """Metrics of p(z), and those of point redshifts: pure functions, truth first.
 
-Redshifts `z_spec` have shape ``(n_galaxies,)``, in the order of the galaxies of `pz`. A truth
-beyond the grid is scored: density 0, PIT 1, and the CRPS adds its distance. Values are
-dimensionless unless a unit is named, and NaN without galaxies.
+`z_spec` has shape ``(n_galaxies,)``, in the order of `pz`. A truth beyond the grid is scored:
+density 0, PIT 1, and the CRPS adds its distance. Without galaxies a metric is NaN.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from photoz.errors import InputError
 from photoz.pdf import FloatArray, RedshiftPDF
@@ -31,6 +30,7 @@ from photoz.point_metrics import (
 
 __all__ = [
     "DENSITY_METRICS",
+    "PIT_EVENTS",
     "POINT_METRICS",
     "bias",
     "catastrophic_fraction",
@@ -56,7 +56,14 @@ __all__ = [
 ]
 
 _CHUNK = 2**18
-"""Values of density that are worked on at a time, however many galaxies there are."""
+"""Values of density that are worked on at a time."""
+
+PIT_EVENTS: dict[str, Callable[[FloatArray], NDArray[np.bool_]]] = {
+    "pit_outlier_fraction": lambda pit: (pit < 1e-4) | (pit > 1 - 1e-4),
+    "coverage_68": lambda pit: (pit >= 0.16) & (pit <= 0.84),
+    "coverage_95": lambda pit: (pit >= 0.025) & (pit <= 0.975),
+}
+"""Metrics that are shares of galaxies, and which galaxies they count, from their PIT."""
 
 
 def cde_loss(z_spec: ArrayLike, pz: RedshiftPDF) -> float:
@@ -65,9 +72,8 @@ def cde_loss(z_spec: ArrayLike, pz: RedshiftPDF) -> float:
     .. math:: L = \frac{1}{N} \sum_i \left[ \int p_i(z)^2 \, dz - 2 p_i(z_i) \right]
 
     The smaller the better; a sharp, well-placed p(z) is far below zero. The loss is the
-    integrated squared error up to a constant set by the galaxies alone, so compare it
-    only between estimators scored on the same galaxies. The integral is the trapezoidal
-    sum on the grid, as in RAIL and qp.
+    integrated squared error up to a constant set by the galaxies alone, so compare it only
+    between estimators scored on the same galaxies. The integral is trapezoidal, as in RAIL.
 
     References
     ----------
@@ -97,9 +103,8 @@ def crps(z_spec: ArrayLike, pz: RedshiftPDF) -> float:
 
     .. math:: S = \frac{1}{N} \sum_i \int \left( F_i(z) - 1[z \ge z_i] \right)^2 dz
 
-    The smaller the better, least 0. F is the cumulative distribution of p(z); the score of a
-    p(z) without width is abs(z_phot - z_spec). Exact for a density linear between the points
-    of the grid.
+    The smaller the better, least 0; abs(z_phot - z_spec) for a p(z) without width. F is the
+    cumulative distribution, exact for a density linear between the points of the grid.
 
     References
     ----------
@@ -123,7 +128,7 @@ def crps_per_galaxy(z_spec: ArrayLike, pz: RedshiftPDF) -> FloatArray:
 def log_loss(z_spec: ArrayLike, pz: RedshiftPDF) -> float:
     """Logarithmic score -mean ln max(p(z_spec), 1e-4). The smaller the better, at most 9.21.
 
-    p(z) is per unit redshift. Without the floor one galaxy of p = 0 would decide alone.
+    The floor keeps one galaxy of p = 0 from deciding alone.
 
     References
     ----------
@@ -146,7 +151,7 @@ def log_loss_per_galaxy(z_spec: ArrayLike, pz: RedshiftPDF) -> FloatArray:
 def pit(z_spec: ArrayLike, pz: RedshiftPDF) -> FloatArray:
     """Probability integral transforms CDF(z_spec) from 0 to 1, shape ``(n_galaxies,)``.
 
-    Uniform if p(z) is calibrated, though not only then: n(z) for every galaxy is so too.
+    Uniform if p(z) is calibrated, though not only then: so is n(z) given to every galaxy.
 
     References
     ----------
@@ -162,10 +167,9 @@ def pit(z_spec: ArrayLike, pz: RedshiftPDF) -> FloatArray:
 
 
 def pit_ks(z_spec: ArrayLike, pz: RedshiftPDF) -> float:
-    """Greatest distance of the distribution of PIT from uniform (Kolmogorov-Smirnov).
+    """Greatest distance of PIT from uniform (Kolmogorov-Smirnov). The smaller the better.
 
-    The smaller the better, from 0 to 1; calibrated p(z) stays under 1.36 / sqrt(n_galaxies)
-    in 95 per cent of samples.
+    From 0 to 1; calibrated p(z) stays under 1.36 / sqrt(n_galaxies) in 95 per cent of samples.
 
     References
     ----------
@@ -181,11 +185,7 @@ def pit_ks(z_spec: ArrayLike, pz: RedshiftPDF) -> float:
 
 
 def pit_outlier_fraction(z_spec: ArrayLike, pz: RedshiftPDF) -> float:
-    """Share of galaxies with PIT < 1e-4 or > 1 - 1e-4. Ideal is 2e-4, from 0 to 1.
-
-    References
-    ----------
-    Schmidt et al. (2020), https://arxiv.org/abs/2001.03621
+    """Share of galaxies with PIT < 1e-4 or > 1 - 1e-4 (as `pit_ks`). Ideal is 2e-4.
 
     Examples
     --------
@@ -193,7 +193,7 @@ def pit_outlier_fraction(z_spec: ArrayLike, pz: RedshiftPDF) -> float:
     >>> pit_outlier_fraction([0.5, 2.5], flat)
     0.5
     """
-    return value_or_nan(lambda x: np.mean((x < 1e-4) | (x > 1 - 1e-4)), pit(z_spec, pz))
+    return value_or_nan(np.mean, PIT_EVENTS["pit_outlier_fraction"](pit(z_spec, pz)))
 
 
 def coverage_68(z_spec: ArrayLike, pz: RedshiftPDF) -> float:
@@ -205,7 +205,7 @@ def coverage_68(z_spec: ArrayLike, pz: RedshiftPDF) -> float:
     >>> coverage_68([0.2, 1.0], flat)
     0.5
     """
-    return value_or_nan(lambda x: np.mean((x >= 0.16) & (x <= 0.84)), pit(z_spec, pz))
+    return value_or_nan(np.mean, PIT_EVENTS["coverage_68"](pit(z_spec, pz)))
 
 
 def coverage_95(z_spec: ArrayLike, pz: RedshiftPDF) -> float:
@@ -217,14 +217,14 @@ def coverage_95(z_spec: ArrayLike, pz: RedshiftPDF) -> float:
     >>> coverage_95([0.04, 1.0], flat)
     0.5
     """
-    return value_or_nan(lambda x: np.mean((x >= 0.025) & (x <= 0.975)), pit(z_spec, pz))
+    return value_or_nan(np.mean, PIT_EVENTS["coverage_95"](pit(z_spec, pz)))
 
 
 def tomographic_bias(z_spec: ArrayLike, pz: RedshiftPDF, n_bins: int = 5) -> FloatArray:
     """Error of the mean redshift of n(z) in equal-number bins of the median of p(z).
 
-    In each bin (mean of stacked p(z) - mean z_spec) / (1 + mean z_spec). Best at 0; weak
-    lensing asks for 0.002 or less. Shape ``(n_bins,)``, shorter where medians are equal.
+    In each bin (mean of p(z) - mean z_spec) / (1 + mean z_spec), best at 0. Shape
+    ``(n_bins,)``, shorter where medians are equal.
 
     References
     ----------
@@ -270,7 +270,6 @@ def _crps(pz: RedshiftPDF, z_spec: FloatArray) -> FloatArray:
     half = 0.5 * (a + b)
     c = np.cumsum(half, axis=1) - half
     area = c + a / 3 + b / 6
-    # The integral of F^2 in each cell, summed over the grid.
     square = np.vecdot(c, 2 * area - c) + np.vecdot(a, 8 * a + 9 * b) / 60 + np.vecdot(b, b) / 20
 
     on_grid = np.clip(z_spec, 0, pz.z_grid[-1]) / pz.step
@@ -289,11 +288,7 @@ def _crps(pz: RedshiftPDF, z_spec: FloatArray) -> FloatArray:
 def in_chunks(
     function: Callable[..., FloatArray], pz: RedshiftPDF, z_spec: ArrayLike | None = None
 ) -> FloatArray:
-    """Values of a function of galaxies, shape ``(n_galaxies,)``, in bounded memory.
-
-    The function is called with a few thousand galaxies of `pz` at a time, and with their
-    `z_spec` where that is given.
-    """
+    """Values of a function of some galaxies (and their truths), made in bounded memory."""
     truth = None if z_spec is None else check_z_spec(z_spec, (len(pz),))
     n_rows = max(1, _CHUNK // len(pz.z_grid))
     values = np.empty(len(pz))

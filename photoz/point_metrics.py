@@ -158,15 +158,16 @@ def rmse(z_spec: ArrayLike, z_phot: ArrayLike) -> float:
 def equal_number_bins(values: ArrayLike, n_bins: int) -> NDArray[np.intp]:
     """Number of the bin of each value, shape ``(n_galaxies,)``, in bins of equal number.
 
-    Equal values share a bin, whatever the order of the rows; bins that stay empty by this
-    are left out of the numbering, which starts at 0 and rises with the value.
+    Values equal to 1e-9 share a bin, whatever the order of the rows; bins that stay empty by
+    this are left out of the numbering, which starts at 0 and rises with the value.
 
     Examples
     --------
     >>> equal_number_bins([0.3, 0.1, 0.2, 0.4], 2)
     array([1, 0, 0, 1])
     """
-    values = np.asarray(values, dtype=np.float64)
+    # Where all p(z) are alike, their medians still differ in the last digits.
+    values = np.round(np.asarray(values, dtype=np.float64), 9)
     if len(values) == 0:
         return np.empty(0, dtype=np.intp)
     edges = np.quantile(values, np.arange(1, n_bins) / n_bins)
