@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, m
 from photoz.columns import suggest
 from photoz.errors import InputError
 
-__all__ = ["BandColumns", "Survey", "builtin_surveys", "load_survey"]
+__all__ = ["BandColumns", "Survey", "builtin_surveys", "load_survey", "suggest"]
 
 FluxUnit = Literal["nJy", "uJy", "Jy", "maggy", "nanomaggy"]
 

@@ -1,0 +1,26 @@
+"""Catalogues: files of any format, converted to photometry, filtered, counted and written."""
+
+from photoz.catalogue.formats import to_array
+from photoz.catalogue.reading import Catalogue, read
+from photoz.catalogue.tables import (
+    column_names,
+    find_columns,
+    find_files,
+    iterate,
+    read_columns,
+    write,
+)
+from photoz.catalogue.where import RowFilter
+
+__all__ = [
+    "Catalogue",
+    "RowFilter",
+    "column_names",
+    "find_columns",
+    "find_files",
+    "iterate",
+    "read",
+    "read_columns",
+    "to_array",
+    "write",
+]

@@ -1,0 +1,219 @@
+"""Catalogue: the galaxies of a file, converted, filtered and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from photoz.catalogue.formats import to_array
+from photoz.catalogue.tables import Paths, find_columns, read_columns
+from photoz.catalogue.where import RowFilter
+from photoz.columns import as_numbers
+from photoz.errors import InputError
+from photoz.photometry import Photometry, State, photometry_from_columns
+from photoz.survey import Survey
+
+__all__ = ["Catalogue", "read"]
+
+FEWEST = 50
+"""Training galaxies below which no model can be fitted, validated and tested."""
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """Galaxies of a catalogue.
+
+    Parameters
+    ----------
+    photometry
+        Fluxes, errors and states.
+    z_spec
+        Spectroscopic redshifts of shape ``(n_galaxies,)``, NaN where unknown; None if the
+        catalogue has no such column.
+    object_id
+        Identities of shape ``(n_galaxies,)``, of the type they have in the file; row numbers
+        from 0 if the survey names no column.
+    ra, dec
+        Sky coordinates (degrees) of shape ``(n_galaxies,)``, or None.
+    extra
+        Further columns that were asked for, of shape ``(n_galaxies,)``.
+    dropped
+        Number of rows that were left out, by reason.
+    implausible
+        Number of values that were taken as missing though not declared so, by column.
+    """
+
+    photometry: Photometry
+    z_spec: NDArray[np.float64] | None
+    object_id: NDArray[Any]
+    ra: NDArray[np.float64] | None = None
+    dec: NDArray[np.float64] | None = None
+    extra: dict[str, NDArray[Any]] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    implausible: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.photometry)
+
+    def __getitem__(self, rows: slice | NDArray[np.integer] | NDArray[np.bool_]) -> Catalogue:
+        def take(values: NDArray[Any] | None) -> NDArray[Any] | None:
+            return None if values is None else values[rows]
+
+        return replace(
+            self,
+            photometry=self.photometry[rows],
+            z_spec=take(self.z_spec),
+            object_id=self.object_id[rows],
+            ra=take(self.ra),
+            dec=take(self.dec),
+            extra={name: values[rows] for name, values in self.extra.items()},
+        )
+
+
+def read(
+    paths: Paths,
+    survey: Survey,
+    *,
+    columns: Sequence[str] = (),
+    where: str | None = None,
+    training: bool = False,
+    optional_bands: Collection[str] = (),
+) -> Catalogue:
+    """Read a catalogue as its survey describes it.
+
+    Parameters
+    ----------
+    paths
+        A file, a folder, a glob pattern, or a list of these: Parquet, FITS, HDF5, CSV, ECSV
+        or VOTable.
+    survey
+        Says what the columns mean.
+    columns
+        Names of further columns, for `Catalogue.extra`.
+    where
+        Condition on columns that rows must meet, such as ``"zflag >= 3"``.
+    training
+        Whether every row must have a redshift above 0 and an observed band: others are
+        dropped, and so little or so one-sided a rest that no model can be trained is an
+        error. Otherwise every row is kept.
+    optional_bands
+        Bands of which columns may be missing; such a band is not observed.
+
+    Returns
+    -------
+    Catalogue
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, a column is missing or holds something else than it
+        should, or what is left cannot train a model.
+    """
+    row_filter = RowFilter(where) if where else None
+    needed, helpful = _columns_of(survey, optional_bands, training=training)
+    needed += [*columns, *(row_filter.columns if row_filter else ())]
+    helpful = find_columns(paths, helpful, hdf5_group=survey.hdf5_group)
+    wanted = list(dict.fromkeys([*needed, *helpful]))
+    table = read_columns(paths, wanted, hdf5_group=survey.hdf5_group)
+    arrays = {name: to_array(table.column(name)) for name in wanted}
+    catalogue = _convert(arrays, len(table), survey, columns, optional_bands)
+    if row_filter:
+        catalogue = _drop(catalogue, ~row_filter(arrays), f"where: {where}")
+    return _training_rows(catalogue, str(paths)) if training else catalogue
+
+
+def _columns_of(
+    survey: Survey, optional_bands: Collection[str], *, training: bool
+) -> tuple[list[str], list[str]]:
+    """Columns that a catalogue must have, and those that are read if it has them."""
+    bands = [band for band in survey.bands if band not in optional_bands]
+    needed = survey.columns_needed(bands)
+    helpful = survey.columns_needed()
+    needed += [survey.id] if survey.id is not None else []
+    truth = [survey.redshift, *(survey.coordinates or ())]
+    (needed if training else helpful).extend(truth)
+    return needed, helpful
+
+
+def _convert(
+    arrays: dict[str, NDArray[Any]],
+    n_rows: int,
+    survey: Survey,
+    columns: Sequence[str],
+    optional_bands: Collection[str],
+) -> Catalogue:
+    photometry, implausible = photometry_from_columns(
+        arrays, survey, optional_bands=optional_bands
+    )
+    numbers = {
+        name: as_numbers(arrays[name], name)
+        for name in (survey.redshift, *(survey.coordinates or ()))
+        if name in arrays
+    }
+    ra, dec = survey.coordinates or ("", "")
+    return Catalogue(
+        photometry,
+        z_spec=numbers.get(survey.redshift),
+        object_id=np.arange(n_rows) if survey.id is None else _identities(arrays, survey.id),
+        ra=numbers.get(ra) if dec in numbers else None,
+        dec=numbers.get(dec) if ra in numbers else None,
+        extra={name: arrays[name] for name in columns},
+        implausible=implausible,
+    )
+
+
+def _identities(arrays: dict[str, NDArray[Any]], name: str) -> NDArray[Any]:
+    identities = arrays[name]
+    n_missing = int(pd.isna(identities).sum())
+    if n_missing:
+        msg = (
+            f"column {name!r} must identify every row, {n_missing} of {len(identities)} rows have "
+            "no value; fill them in, or leave id out of the survey."
+        )
+        raise InputError(msg)
+    return identities
+
+
+def _drop(catalogue: Catalogue, rows: NDArray[np.bool_], reason: str) -> Catalogue:
+    """Leave out some rows and say why."""
+    if not rows.any():
+        return catalogue
+    dropped = {**catalogue.dropped, reason: int(rows.sum())}
+    return replace(catalogue[~rows], dropped=dropped)
+
+
+def _training_rows(catalogue: Catalogue, source: str) -> Catalogue:
+    """Rows to learn from, if there are enough of them and every band is in use."""
+    n_rows = len(catalogue)
+    if catalogue.z_spec is None:
+        msg = f"{source}: expected a column of redshifts, found none."
+        raise InputError(msg)
+    usable = (catalogue.z_spec > 0) & np.isfinite(catalogue.z_spec)
+    catalogue = _drop(catalogue, ~usable, "redshift missing or not above 0")
+    catalogue = _drop(catalogue, catalogue.photometry.n_observed == 0, "no band observed")
+    counts = "; ".join(f"{n} {reason}" for reason, n in catalogue.dropped.items()) or "none"
+    if len(catalogue) < FEWEST or 2 * len(catalogue) < n_rows:
+        msg = (
+            f"{source}: expected at least {FEWEST} usable rows and half of all, found "
+            f"{len(catalogue)} of {n_rows}; dropped: {counts}; mend the catalogue or the survey."
+        )
+        raise InputError(msg)
+    unused = (catalogue.photometry.state == State.NOT_OBSERVED).all(axis=0)
+    if unused.any():
+        bands = [
+            band
+            for band, is_unused in zip(catalogue.photometry.bands, unused, strict=True)
+            if is_unused
+        ]
+        found = "; ".join(f"{n} {what}" for what, n in catalogue.implausible.items())
+        msg = (
+            f"{source}: band {', '.join(bands)} is observed in no row"
+            f"{f' ({found})' if found else ''}; mend the catalogue, or leave it out of bands."
+        )
+        raise InputError(msg)
+    return catalogue

@@ -1,0 +1,266 @@
+"""Tables in files of any format: their names, their rows in pieces, and how they are written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from xml.parsers.expat import ExpatError
+from zlib import error as ZlibError  # noqa: N812 - it is an exception
+
+import pyarrow as pa
+
+from photoz.catalogue.formats import COMPRESSED, FORMATS, Format
+from photoz.columns import suggest
+from photoz.errors import InputError
+
+__all__ = [
+    "Paths",
+    "column_names",
+    "find_columns",
+    "find_files",
+    "iterate",
+    "read_columns",
+    "write",
+]
+
+Paths = str | Path | Sequence[str | Path]
+"""A file, a folder, a glob pattern, or a list of these."""
+
+
+def find_files(paths: Paths) -> list[Path]:
+    """Files that `paths` stands for, in order; those of a folder or pattern by name.
+
+    Raises
+    ------
+    InputError
+        If there are none, or one does not exist.
+    """
+    if not isinstance(paths, str | Path):
+        files = [file for path in paths for file in find_files(path)]
+        if not files:
+            msg = "expected at least one catalogue file, got an empty list."
+            raise InputError(msg)
+        return files
+    path = Path(paths)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        known = [f for f in sorted(path.rglob("*")) if _known(f) and not _hidden(f, path)]
+        kinds = {_format_of(file).name for file in known}
+        if len(kinds) == 1:
+            return known
+        found = f"files of {len(kinds)} formats ({', '.join(sorted(kinds))})" if kinds else "none"
+        msg = f"{path}: expected a folder with catalogue files of one format, found {found}."
+        raise InputError(msg)
+    if any(sign in str(paths) for sign in "*?["):
+        anchor = Path(path.anchor)
+        files = sorted(f for f in anchor.glob(str(path.relative_to(anchor))) if f.is_file())
+        if files:
+            return files
+        msg = f"{paths}: expected files that match, found none in {Path.cwd()}."
+        raise InputError(msg)
+    msg = f"{paths}: expected a catalogue file, found none; check the path."
+    raise InputError(msg)
+
+
+def column_names(paths: Paths, *, hdf5_group: str | None = None) -> list[str]:
+    """Names of the columns that every one of the files has, in the order of the first.
+
+    Raises
+    ------
+    InputError
+        If a file does not exist or cannot be read.
+    """
+    names = [_names(path, hdf5_group) for path in find_files(paths)]
+    return [name for name in names[0] if all(name in others for others in names[1:])]
+
+
+def find_columns(
+    paths: Paths, wanted: Iterable[str], *, hdf5_group: str | None = None
+) -> list[str]:
+    """Those of the wanted columns that every one of the files has.
+
+    Raises
+    ------
+    InputError
+        If a file does not exist or cannot be read.
+    """
+    files = {path: _names(path, hdf5_group) for path in find_files(paths)}
+    return [
+        name
+        for name in dict.fromkeys(wanted)
+        if all(_match(path, name, names) is not None for path, names in files.items())
+    ]
+
+
+def iterate(
+    paths: Paths,
+    columns: Sequence[str] | None = None,
+    chunk_size: int = 100_000,
+    *,
+    hdf5_group: str | None = None,
+) -> Iterator[pa.Table]:
+    """Read files piece by piece, in memory that does not grow with them.
+
+    VOTable, ECSV and compressed FITS files are the exception: each is read whole.
+
+    Parameters
+    ----------
+    paths
+        A file, a folder, a glob pattern, or a list of these.
+    columns
+        Names of the columns to read; all if left out.
+    chunk_size
+        Largest number of rows of a piece.
+    hdf5_group
+        Group of the columns in HDF5 files; found by itself where there is only one.
+
+    Yields
+    ------
+    pyarrow.Table
+        The next rows, with the columns in the order asked for; of an empty file one
+        empty table.
+
+    Raises
+    ------
+    InputError
+        If a file does not exist, is damaged or lacks a column.
+    """
+    files = find_files(paths)
+    for path in files:
+        wanted = _resolve(path, columns, hdf5_group)
+        chunks = _format_of(path).chunks(path, list(wanted), chunk_size, hdf5_group)
+        while True:
+            with _explained(path):
+                chunk = next(chunks, None)
+            if chunk is None:
+                break
+            yield chunk.rename_columns(list(wanted.values()))
+
+
+def read_columns(
+    paths: Paths, columns: Sequence[str] | None = None, *, hdf5_group: str | None = None
+) -> pa.Table:
+    """Read files whole; as `iterate`, in one table.
+
+    Raises
+    ------
+    InputError
+        If a file does not exist, is damaged, lacks a column, or the files disagree on the
+        type of a column.
+    """
+    tables = list(iterate(paths, columns, 1_000_000, hdf5_group=hdf5_group))
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+        msg = f"{paths}: expected the same kind of columns in every file, found {_line(error)}."
+        raise InputError(msg) from error
+
+
+def write(table: pa.Table, path: str | Path, *, hdf5_group: str | None = None) -> None:
+    """Write a table in the format that the file's name ends in, or leave nothing behind.
+
+    Parameters
+    ----------
+    table
+        The rows to write.
+    path
+        Target, replaced if it exists.
+    hdf5_group
+        Group for the columns of an HDF5 file.
+
+    Raises
+    ------
+    InputError
+        If the format is not written, or cannot hold the table.
+    """
+    path = Path(path)
+    writer = _format_of(path).write
+    if writer is None or path.suffix.lower() in COMPRESSED:
+        kinds = ", ".join(f.suffixes[0] for f in FORMATS if f.write is not None)
+        msg = f"{path}: this format is only read; write one of {kinds}."
+        raise InputError(msg)
+    # Beside the target, because a file can only be moved atomically on its own disk.
+    scratch = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        writer(table, scratch, hdf5_group)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _resolve(path: Path, columns: Sequence[str] | None, group: str | None) -> dict[str, str]:
+    """Names in the file of the columns wanted, and the names they were asked for by."""
+    names = _names(path, group)
+    found = {name: _match(path, name, names) for name in (names if columns is None else columns)}
+    missing = [name for name, match in found.items() if match is None]
+    if missing:
+        hints = ", ".join(f"{name!r}{suggest(name, names)}" for name in missing)
+        msg = f"{path}: expected the columns {hints}, found {', '.join(names)}; mend the names."
+        raise InputError(msg)
+    return {match: name for name, match in found.items() if match is not None}
+
+
+def _match(path: Path, name: str, names: Sequence[str]) -> str | None:
+    """Name in the file of a column; FITS tells readers not to mind upper and lower case."""
+    if name in names:
+        return name
+    alike = [other for other in names if other.casefold() == name.casefold()]
+    return alike[0] if len(alike) == 1 and _format_of(path).name == "FITS" else None
+
+
+def _names(path: Path, group: str | None) -> list[str]:
+    with _explained(path):
+        return _format_of(path).names(path, group)
+
+
+def _known(path: Path) -> bool:
+    return path.is_file() and any(_ends(path, format_) for format_ in FORMATS)
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+
+
+def _ends(path: Path, format_: Format) -> bool:
+    name = path.name.lower()
+    for suffix in COMPRESSED:
+        name = name.removesuffix(suffix)
+    return name.endswith(format_.suffixes)
+
+
+def _format_of(path: Path) -> Format:
+    for format_ in FORMATS:
+        if _ends(path, format_):
+            return format_
+    known = ", ".join(suffix for format_ in FORMATS for suffix in format_.suffixes)
+    msg = f"{path}: unknown format; a catalogue's name ends in one of {known}."
+    raise InputError(msg)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what the libraries raise on a damaged file into one line."""
+    kind = _format_of(path).name
+    if path.stat().st_size == 0:
+        msg = f"{path}: expected a {kind} file, found an empty one; fetch or write it again."
+        raise InputError(msg)
+    try:
+        yield
+    except InputError:
+        raise
+    except (
+        OSError, ValueError, TypeError, LookupError, EOFError, NotImplementedError,
+        ExpatError, ZlibError, pa.ArrowException,
+    ) as error:  # fmt: skip
+        msg = (
+            f"{path}: expected a {kind} file, found one that cannot be read ({_line(error)}); "
+            "it may be cut off or of another format: fetch or write it again."
+        )
+        raise InputError(msg) from error
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,0 +1,217 @@
+"""Row filters: conditions on columns, written as text, that can run no code."""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from photoz.errors import InputError
+
+__all__ = ["RowFilter"]
+
+COMPARISONS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.In: np.isin,
+    ast.NotIn: lambda value, options: ~np.isin(value, options),
+}
+ARITHMETIC: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
+LOGIC: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.And: np.logical_and,
+    ast.Or: np.logical_or,
+    ast.BitAnd: np.logical_and,
+    ast.BitOr: np.logical_or,
+    ast.Not: np.logical_not,
+    ast.Invert: np.logical_not,
+}
+GRAMMAR = (
+    *(ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Tuple, ast.List, ast.Load),
+    *(*COMPARISONS, *ARITHMETIC, *LOGIC),
+)
+LONGEST = 2_000
+"""Characters in a condition: more than people write, too few to exhaust the parser."""
+
+
+@dataclass(frozen=True)
+class RowFilter:
+    """A condition on the columns of a catalogue.
+
+    It may hold comparisons, ``and``, ``or``, ``not``, ``in``, arithmetic, numbers, text in
+    quotes and names of columns; a name that is no Python name stands between backticks.
+    A comparison with NaN is false, but for ``!=`` and ``not in``.
+
+    Parameters
+    ----------
+    text
+        The condition, such as ``"zflag >= 3 and snr > 5"``.
+
+    Attributes
+    ----------
+    columns
+        Names of the columns that the condition needs.
+
+    Raises
+    ------
+    InputError
+        If the text is no such condition.
+
+    Examples
+    --------
+    >>> keep = RowFilter("zflag in (3, 4) and `g-r` < 1.2")
+    >>> keep.columns
+    ('g-r', 'zflag')
+    >>> keep({"zflag": np.array([3, 4, 1]), "g-r": np.array([0.3, np.nan, 0.3])})
+    array([ True, False, False])
+    """
+
+    text: str
+    columns: tuple[str, ...] = field(init=False)
+    _tree: ast.expr = field(init=False, repr=False, compare=False)
+    _names: dict[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        quoted = list(dict.fromkeys(re.findall(r"`([^`]+)`", self.text)))
+        source = self.text.strip()
+        for k, name in enumerate(quoted):
+            source = source.replace(f"`{name}`", f" _quoted_{k} ")
+        try:
+            if len(source) > LONGEST:
+                msg = f"{len(source)} characters"
+                raise _NotAllowedError(msg)
+            tree = ast.parse(source.strip(), mode="eval").body
+            found = sorted(_columns(tree))
+        except _NotAllowedError as error:
+            raise self._mistake(str(error)) from None
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
+            raise self._mistake("text that is none") from None
+        names = {f"_quoted_{k}": name for k, name in enumerate(quoted)}
+        object.__setattr__(self, "_tree", tree)
+        object.__setattr__(self, "_names", {name: names.get(name, name) for name in found})
+        object.__setattr__(self, "columns", tuple(sorted(self._names.values())))
+
+    def __call__(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+        """Whether each row meets the condition, shape ``(n_rows,)``.
+
+        Parameters
+        ----------
+        columns
+            Arrays of shape ``(n_rows,)`` by name, those that the condition needs among them.
+        """
+        named = {name: np.asarray(columns[column]) for name, column in self._names.items()}
+        try:
+            with np.errstate(all="ignore"):
+                mask = _truth(_value(self._tree, named))
+        except (_NotAllowedError, TypeError, ValueError, OverflowError) as error:
+            raise self._mistake(str(error)) from None
+        if mask.ndim != 1:
+            raise self._mistake("no column")
+        return mask
+
+    def _mistake(self, found: str) -> InputError:
+        msg = (
+            f"where: expected a condition on columns such as 'zflag >= 3 and snr > 5', found "
+            f"{found} in {self.text[:100]!r}."
+        )
+        return InputError(msg)
+
+
+class _NotAllowedError(Exception):
+    """Part of a condition that the grammar does not have; the message names it."""
+
+
+def _columns(tree: ast.expr) -> set[str]:
+    """Names in a condition, of which every part is checked to be in the grammar."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.Constant):
+            if not isinstance(node.value, bool | int | float | str):
+                msg = f"the value {node.value!r}"
+                raise _NotAllowedError(msg)
+        elif not isinstance(node, GRAMMAR):
+            msg = f"a {type(node).__name__.lower()}"
+            raise _NotAllowedError(msg)
+    return names
+
+
+def _value(node: ast.expr, named: Mapping[str, NDArray[Any]]) -> Any:  # noqa: ANN401 - any dtype
+    match node:
+        case ast.Name(id=name):
+            return named[name]
+        case ast.Constant(value=value):
+            # Of fixed size: powers of Python's own integers could take for ever.
+            is_long = isinstance(value, int) and abs(value) >= 2**63
+            return (
+                value if isinstance(value, str) else np.asarray(float(value) if is_long else value)
+            )
+        case ast.Tuple(elts=parts) | ast.List(elts=parts):
+            return np.array([_value(part, named) for part in parts])
+        case ast.UnaryOp(op=op, operand=operand):
+            value = _value(operand, named)
+            if type(op) in LOGIC:
+                return LOGIC[type(op)](_truth(value))
+            return ARITHMETIC[type(op)](_number(value))
+        case ast.BinOp(left=left, op=op, right=right):
+            values = _value(left, named), _value(right, named)
+            if type(op) in LOGIC:
+                return LOGIC[type(op)](*map(_truth, values))
+            return ARITHMETIC[type(op)](*map(_number, values))
+        case ast.BoolOp(op=op, values=parts):
+            return reduce(LOGIC[type(op)], [_truth(_value(part, named)) for part in parts])
+        case ast.Compare(left=left, ops=ops, comparators=comparators):
+            values = [_value(part, named) for part in (left, *comparators)]
+            pairs = zip(ops, pairwise(values), strict=True)
+            return reduce(np.logical_and, [_compare(op, *pair) for op, pair in pairs])
+        case _:
+            msg = f"a {type(node).__name__.lower()}"
+            raise _NotAllowedError(msg)
+
+
+def _compare(op: ast.cmpop, left: Any, right: Any) -> Any:  # noqa: ANN401 - any dtype
+    if _is_text(left) != _is_text(right):
+        msg = "a comparison of text with numbers"
+        raise _NotAllowedError(msg)
+    return COMPARISONS[type(op)](left, right)
+
+
+def _is_text(value: Any) -> bool:  # noqa: ANN401 - any dtype
+    return np.asarray(value).dtype.kind in "OSU"
+
+
+def _truth(value: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - any dtype
+    truth = np.asarray(value)
+    if truth.dtype != bool:
+        msg = "numbers or text where a comparison belongs (and, or bind weaker than & and |)"
+        raise _NotAllowedError(msg)
+    return truth
+
+
+def _number(value: Any) -> Any:  # noqa: ANN401 - any dtype
+    if _is_text(value):
+        msg = "arithmetic with text"
+        raise _NotAllowedError(msg)
+    return value
