@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from photoz.calibration_steps import PitMap, PowerTable, Temperature, blocks
+from photoz.calibration_steps import PitMap, PowerTable, Temperature
 from photoz.log_score import Truth, assign_folds
 from photoz.pdf import FloatArray, RedshiftPDF
+from photoz.resolution import blocks
 
 __all__ = ["Calibration"]
 

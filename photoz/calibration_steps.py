@@ -12,20 +12,19 @@ from scipy.optimize import minimize
 
 from photoz.log_score import Truth
 from photoz.pdf import FloatArray, RedshiftPDF
-from photoz.resolution import TINY, keep_resolved, normalise, sharpness
+from photoz.resolution import (
+    TINY,
+    blocks,
+    enclosing_points,
+    keep_resolved,
+    normalise,
+    sharpness,
+)
 
-__all__ = ["PitMap", "PowerTable", "Temperature", "blocks"]
+__all__ = ["PitMap", "PowerTable", "Temperature"]
 
-# One block of densities fits into a processor's cache.
-_BLOCK_ELEMENTS = 2**18
 # Powers further than this from 1 are not believed.
 _LOG_BETA = np.linspace(-np.log(5), np.log(5), 17)
-
-
-def blocks(pz: RedshiftPDF) -> list[slice]:
-    """Rows of `pz` in pieces that fit into a processor's cache."""
-    size = max(1, _BLOCK_ELEMENTS // len(pz.z_grid))
-    return [slice(start, start + size) for start in range(0, len(pz), size)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +56,8 @@ class PowerTable:
         """Tabulate densities whose true redshifts are known."""
         parts = [_tabulate(pz.density[rows], pz.step) for rows in blocks(pz)]
         log_width, log_limit, log_norm, norm_slope = map(np.concatenate, zip(*parts, strict=True))
-        cell = np.clip((z_spec / pz.step).astype(int), 0, len(pz.z_grid) - 2)
-        right = z_spec / pz.step - cell
-        inside = (z_spec >= 0) & (z_spec <= pz.z_grid[-1])
-        ends = pz.density[np.arange(len(pz))[:, np.newaxis], cell[:, np.newaxis] + [0, 1]]
-        share = np.stack([1 - right, right], axis=1) * inside[:, np.newaxis]
+        points, share = enclosing_points(pz.z_grid, z_spec)
+        ends = pz.density[np.arange(len(pz))[:, np.newaxis], points]
         log_ends = np.log(np.maximum(ends, TINY)).astype(np.float64)
         return cls(log_width, log_limit, log_ends, share, log_norm, norm_slope)
 

@@ -94,6 +94,13 @@ class Truth:
         slope: FloatArray = self.weight * explained / (explained + self.background)
         return slope
 
+    def trust(self, density: FloatArray) -> FloatArray:
+        """Weight times the probability that `z_spec` is right, given densities there."""
+        explained = self.reliability * density + _FLOOR
+        wrong = self.background - _FLOOR
+        trust: FloatArray = self.weight * explained / (explained + wrong)
+        return trust
+
 
 def assign_folds(n_galaxies: int, folds: ArrayLike | None) -> list[NDArray[np.bool_]]:
     """Galaxies of each fold, as masks of shape ``(n_galaxies,)``.

@@ -3,20 +3,57 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from photoz.pdf import FloatArray
+from photoz.pdf import FloatArray, RedshiftPDF
 
-__all__ = ["TINY", "keep_resolved", "normalise", "sharpness"]
+__all__ = ["TINY", "blocks", "enclosing_points", "keep_resolved", "normalise", "sharpness"]
 
 TINY = np.float32(1e-30)
 """Smallest density whose logarithm is taken."""
 
+# One block of densities fits into a processor's cache.
+_BLOCK_ELEMENTS = 2**18
 # Drop of ln p within one step of the peak of a Gaussian of two steps, twice over.
 _TWO_STEPS = np.float32(0.25)
 # Peaks below this share of the highest one are not looked at.
 _NOTABLE = np.float32(np.log(0.05))
 # Height times step of a Gaussian of two steps that holds a tenth of the probability.
 _LOWEST_SHARP_PEAK = 0.02
+
+
+def blocks(pz: RedshiftPDF) -> list[slice]:
+    """Rows of `pz` in pieces that fit into a processor's cache."""
+    size = max(1, _BLOCK_ELEMENTS // len(pz.z_grid))
+    return [slice(start, start + size) for start in range(0, len(pz), size)]
+
+
+def enclosing_points(z_grid: FloatArray, z: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
+    """The two points of the grid around each redshift, and the weight of each.
+
+    A density that is linear between the points has at `z` the weighted mean of its values
+    at these two.
+
+    Parameters
+    ----------
+    z_grid
+        Grid of shape ``(n_z,)``.
+    z
+        Redshifts of shape ``(n_galaxies,)``.
+
+    Returns
+    -------
+    ndarray of shape (n_galaxies, 2)
+        Indices of the points.
+    ndarray of shape (n_galaxies, 2)
+        Their weights, both 0 beyond the grid.
+    """
+    position = z / z_grid[1]
+    left = np.clip(position.astype(np.intp), 0, len(z_grid) - 2)
+    inside = (z >= 0) & (z <= z_grid[-1])
+    right = np.clip(position - left, 0, 1)
+    weight = np.stack([1 - right, right], axis=1) * inside[:, np.newaxis]
+    return left[:, np.newaxis] + np.array([0, 1]), weight
 
 
 def normalise(density: FloatArray, step: float) -> FloatArray:

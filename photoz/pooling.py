@@ -1,0 +1,316 @@
+"""Pool: the densities of several models as one, weighted by what each of them is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import Bounds, minimize
+
+from photoz.log_score import Truth, assign_folds
+from photoz.pdf import FloatArray, RedshiftPDF
+from photoz.resolution import (
+    TINY,
+    blocks,
+    enclosing_points,
+    keep_resolved,
+    normalise,
+    sharpness,
+)
+
+__all__ = ["Pool"]
+
+# Share of a flat density that every member of a log-linear pool is given, so that a member
+# that rules a redshift out does not rule it out for all.
+_FLAT_SHARE = 1e-3
+# The few weights gain nothing from more points of the members' densities than this.
+_MAX_FIT_POINTS = 4_000_000
+_N_BINS = 5
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Weights of the members and the way in which their densities are combined.
+
+    Parameters
+    ----------
+    kind
+        ``"log"``: p ∝ Π (p_k + ε)^a_k with a_k ≥ 0, whose sum need not be one: members that
+        know different things sharpen each other. ``"linear"``: p = Σ a_k p_k with a_k ≥ 0
+        of sum one.
+    weights
+        Weight a_k of each member.
+    epsilon
+        ε of the log-linear pool (per unit redshift).
+
+    References
+    ----------
+    Genest & Zidek (1986), https://doi.org/10.1214/ss/1177013825
+    """
+
+    kind: Literal["log", "linear"]
+    weights: tuple[float, ...]
+    epsilon: float = 0.0
+
+    @classmethod
+    def fit(
+        cls,
+        pzs: Sequence[RedshiftPDF],
+        z_spec: ArrayLike,
+        folds: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        reliability: ArrayLike | None = None,
+    ) -> Pool:
+        """Learn from densities of galaxies that no member has seen.
+
+        The log score of folds that a pool was not learned from chooses between the
+        log-linear pool, the linear pool and the best member alone, among those that keep
+        the mean redshift of n(z), if any does.
+
+        Parameters
+        ----------
+        pzs
+            Out-of-fold densities of each member, of the same galaxies on the same grid.
+        z_spec
+            Spectroscopic redshifts of shape ``(n_galaxies,)``.
+        folds
+            Label of each galaxy, shape ``(n_galaxies,)``; five random folds if left out.
+        sample_weight
+            Weights of shape ``(n_galaxies,)``; equal if left out.
+        reliability
+            Probability that each redshift is right, one for all or of shape
+            ``(n_galaxies,)``; wrong ones are taken to follow n(z).
+        """
+        return _choose(pzs, Truth.of(_checked(pzs)[0], z_spec, sample_weight, reliability), folds)[
+            0
+        ]
+
+    @classmethod
+    def cross_fit(
+        cls,
+        pzs: Sequence[RedshiftPDF],
+        z_spec: ArrayLike,
+        folds: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        reliability: ArrayLike | None = None,
+    ) -> RedshiftPDF:
+        """Pool each fold with weights that were learned from the others.
+
+        Takes the arguments of `fit`. The densities that come back may be scored with
+        `z_spec`, and a calibration be learned from them.
+        """
+        return _choose(pzs, Truth.of(_checked(pzs)[0], z_spec, sample_weight, reliability), folds)[
+            1
+        ]
+
+    def apply(self, pzs: Sequence[RedshiftPDF]) -> RedshiftPDF:
+        """Pool the members' densities, galaxy by galaxy.
+
+        Parameters
+        ----------
+        pzs
+            Densities of each member, in the order of the weights.
+        """
+        _checked(pzs)
+        if len(pzs) != len(self.weights):
+            msg = f"expected densities of {len(self.weights)} members, got {len(pzs)}."
+            raise ValueError(msg)
+        used = [(pz, a) for pz, a in zip(pzs, self.weights, strict=True) if a > 0]
+        first = used[0][0]
+        if self.kind == "linear" and len(used) == 1:
+            return first
+        density = np.empty_like(first.density)
+        for rows in blocks(first):
+            members = [pz.density[rows] for pz, _ in used]
+            pooled = self._combine(members, [np.float32(a) for _, a in used])
+            if self.kind == "log":
+                sharpest = np.max([sharpness(p, first.step) for p in members], axis=0)
+                pooled = keep_resolved(normalise(pooled, first.step), first.step, sharpest)
+            density[rows] = normalise(pooled, first.step)
+        return RedshiftPDF(first.z_grid, density)
+
+    def _combine(self, members: list[FloatArray], weights: list[np.float32]) -> FloatArray:
+        if self.kind == "linear":
+            mixed: FloatArray = sum(a * p for a, p in zip(weights, members, strict=True))
+            return mixed
+        pooled = np.zeros_like(members[0])
+        for a, p in zip(weights, members, strict=True):
+            term = p + np.float32(self.epsilon)
+            np.log(term, out=term)
+            term *= a
+            pooled += term
+        pooled -= pooled.max(axis=1, keepdims=True)
+        return np.exp(pooled, out=pooled)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Kind, weights and ε, as JSON can hold them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Pool:
+        """Rebuild what `to_dict` described."""
+        return cls(content["kind"], tuple(content["weights"]), content["epsilon"])
+
+
+def _checked(pzs: Sequence[RedshiftPDF]) -> Sequence[RedshiftPDF]:
+    if not pzs:
+        msg = "a pool needs the densities of at least one member, got none."
+        raise ValueError(msg)
+    for pz in pzs[1:]:
+        if len(pz) != len(pzs[0]) or not np.array_equal(pz.z_grid, pzs[0].z_grid):
+            msg = (
+                "members must predict the same galaxies on one redshift grid, got "
+                f"{[(len(p), len(p.z_grid), float(p.z_grid[-1])) for p in pzs]} as numbers of "
+                "galaxies, redshifts, and z_max."
+            )
+            raise ValueError(msg)
+    return pzs
+
+
+def _choose(
+    pzs: Sequence[RedshiftPDF], truth: Truth, folds: ArrayLike | None
+) -> tuple[Pool, RedshiftPDF]:
+    """Best kind of pool, and its densities of each fold learned without that fold."""
+    masks = assign_folds(len(truth), folds)
+    at_truth = np.stack([pz.at(truth.z_spec) for pz in pzs], axis=1)
+    scores = [truth.log_score(column).mean() for column in at_truth.T]
+    best = int(np.argmax(scores))
+    alone = Pool("linear", tuple(float(k == best) for k in range(len(pzs))))
+    candidates = [(alone, pzs[best])]
+    if len(pzs) > 1:
+        linear = _fit_linear(at_truth, truth)
+        parts = [_fit_linear(at_truth[~mask], truth[~mask]) for mask in masks]
+        candidates.append((linear, _assemble(pzs, masks, parts)))
+        rows = np.random.default_rng(0).permutation(len(truth))
+        rows = rows[: _MAX_FIT_POINTS // len(pzs[0].z_grid)]
+        problem = _LogPool.of([pz[rows] for pz in pzs], truth[rows])
+        log = problem.fit(np.arange(len(rows)))
+        parts = [problem.fit(np.flatnonzero(~mask[rows]), log) for mask in masks]
+        candidates.append((log, _assemble(pzs, masks, parts)))
+    ranks = [
+        (_keeps_mean_redshift(pz, truth), truth.log_score(pz.at(truth.z_spec)).mean())
+        for _, pz in candidates
+    ]
+    return candidates[max(range(len(ranks)), key=ranks.__getitem__)]
+
+
+def _assemble(
+    pzs: Sequence[RedshiftPDF], masks: Sequence[NDArray[np.bool_]], pools: Sequence[Pool]
+) -> RedshiftPDF:
+    density = np.empty_like(pzs[0].density)
+    for mask, pool in zip(masks, pools, strict=True):
+        density[mask] = pool.apply([pz[mask] for pz in pzs]).density
+    return RedshiftPDF(pzs[0].z_grid, density)
+
+
+def _keeps_mean_redshift(pz: RedshiftPDF, truth: Truth) -> bool:
+    """Whether n(z) has the right mean in five equal-number bins of the median redshift.
+
+    Right is within .002 (1 + z), Rubin's requirement after one year, and two standard errors.
+    """
+    error = pz.mean() - truth.z_spec
+    trust = truth.trust(pz.at(truth.z_spec))
+    order = np.argsort(pz.median(), kind="stable")
+    for rows in np.array_split(order, _N_BINS):
+        shift, spread = np.average(error[rows], weights=trust[rows]), error[rows].std()
+        allowed = 0.002 * (1 + truth.z_spec[rows].mean()) + 2 * spread / len(rows) ** 0.5
+        if abs(shift) > allowed:
+            return False
+    return True
+
+
+def _fit_linear(at_truth: FloatArray, truth: Truth, n_steps: int = 300) -> Pool:
+    """Weights of the best log score, by expectation and maximisation.
+
+    Parameters
+    ----------
+    at_truth
+        Density of each member at z_spec, shape ``(n_galaxies, n_members)``.
+    truth
+        The redshifts.
+    n_steps
+        Steps; each of them improves the score.
+    """
+    n_members = at_truth.shape[1]
+    weights = np.full(n_members, 1 / n_members)
+    for _ in range(n_steps):
+        pooled = at_truth @ weights
+        responsible = truth.slope(pooled) / np.maximum(pooled, 1e-30)
+        weights = weights * (responsible @ at_truth)
+        weights /= weights.sum()
+    return Pool("linear", tuple(weights.tolist()))
+
+
+@dataclass(frozen=True, eq=False)
+class _LogPool:
+    """What the fit of log-linear weights needs to know of the members' densities.
+
+    Parameters
+    ----------
+    log_density
+        ln (p_k + ε) less its maximum, shape ``(n_members, n_galaxies, n_z)``.
+    log_ends
+        The same at the two points of the grid that enclose z_spec, shape
+        ``(n_members, n_galaxies, 2)``.
+    share
+        Weight of these two points, both 0 beyond the grid; shape ``(n_galaxies, 2)``.
+    truth
+        The redshifts.
+    epsilon, step
+        ε of the pool and distance between two points of the grid.
+    """
+
+    log_density: NDArray[np.float32]
+    log_ends: FloatArray
+    share: FloatArray
+    truth: Truth
+    epsilon: float
+    step: float
+
+    @classmethod
+    def of(cls, pzs: Sequence[RedshiftPDF], truth: Truth) -> _LogPool:
+        grid = pzs[0].z_grid
+        epsilon = _FLAT_SHARE / float(grid[-1])
+        log_density = np.stack([np.log(pz.density + np.float32(epsilon)) for pz in pzs])
+        log_density -= log_density.max(axis=2, keepdims=True)
+        cell, share = enclosing_points(grid, truth.z_spec)
+        rows = np.arange(len(truth))[:, np.newaxis]
+        log_ends = log_density[:, rows, cell].astype(np.float64)
+        return cls(log_density, log_ends, share, truth, epsilon, pzs[0].step)
+
+    def fit(self, rows: NDArray[np.integer], start: Pool | None = None) -> Pool:
+        """Weights of the best log score of some rows, drawn towards equal ones if few."""
+        n_members = len(self.log_density)
+        flat = self.log_density[:, rows].reshape(n_members, -1)
+        ends, share, truth = self.log_ends[:, rows], self.share[rows], self.truth[rows]
+        prior = 4 / len(rows)
+
+        def loss(weights: FloatArray) -> tuple[float, FloatArray]:
+            pooled = np.exp(weights.astype(np.float32) @ flat).reshape(len(rows), -1)
+            pooled[:, [0, -1]] *= 0.5
+            norm = self.step * pooled.sum(axis=1, dtype=np.float64)
+            terms = share * np.exp(np.tensordot(weights, ends, axes=1)) / norm[:, np.newaxis]
+            density = terms.sum(axis=1)
+            slope = truth.slope(density)
+            pooled *= (slope * self.step / norm).astype(np.float32)[:, np.newaxis]
+            terms *= (slope / np.maximum(density, TINY))[:, np.newaxis]
+            gradient = flat @ pooled.ravel() - np.tensordot(ends, terms, axes=2)
+            away = weights - 1 / n_members
+            value = -truth.log_score(density).mean() + 0.5 * prior * away @ away
+            return float(value), gradient / len(rows) + prior * away
+
+        first = np.full(n_members, 1 / n_members) if start is None else np.array(start.weights)
+        found = minimize(
+            loss,
+            first,
+            jac=True,
+            bounds=Bounds(0, np.inf),
+            method="L-BFGS-B",
+            options={"ftol": 1e-6},  # single precision cannot tell closer scores apart
+        )
+        return Pool("log", tuple(found.x.tolist()), self.epsilon)
