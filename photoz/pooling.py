@@ -136,7 +136,9 @@ class Pool:
 
     def _combine(self, members: list[FloatArray], weights: list[np.float32]) -> FloatArray:
         if self.kind == "linear":
-            mixed: FloatArray = sum(a * p for a, p in zip(weights, members, strict=True))
+            mixed = np.zeros_like(members[0])
+            for a, p in zip(weights, members, strict=True):
+                mixed += a * p
             return mixed
         pooled = np.zeros_like(members[0])
         for a, p in zip(weights, members, strict=True):
