@@ -6,10 +6,7 @@ import hashlib
 import json
 import logging
 import math
-import os
-import platform
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
@@ -17,20 +14,15 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, TPESampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage, fail_stale_trials
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from photoz.errors import InputError, without_password
 from photoz.estimators.base import Choice, OnStep, Range
+from photoz.study import ReseededTPE, kept_trials, mark_started, open_study, release_abandoned
 
 __all__ = ["Objective", "Scored", "SearchResult", "Trial", "search", "study_name"]
 
 logger = logging.getLogger(__name__)
-optuna.logging.set_verbosity(optuna.logging.ERROR)  # `on_trial` tells of every trial
 
 
 @dataclass(frozen=True)
@@ -157,11 +149,11 @@ def search(
     _check(space, n_trials, timeout)
     planned = n_trials if n_trials and space else 1
     start = None if defaults is None and n_trials else _starting_point(space, defaults or {})
-    study = _open_study(storage, study_name, planned, _ReseededTPE(seed, start))
+    study = open_study(storage, study_name, planned=planned, sampler=ReseededTPE(seed, start))
     raised: list[Exception] = []
     trials: list[Trial] = []
     while True:
-        _release_abandoned(study, one_machine=not _is_url(storage))
+        release_abandoned(study, storage)
         n_told, trials = len(trials), _finished(study)[:planned]
         for trial in trials[n_told:]:
             if on_trial is not None:
@@ -170,7 +162,7 @@ def search(
         timed_out = len(trials) < planned and timeout is not None and spent >= timeout
         if len(trials) == planned or timed_out:
             return SearchResult(_best(trials, raised), tuple(trials), spent, timed_out)
-        if len(_kept(study)) < planned:
+        if len(kept_trials(study)) < planned:
             study.optimize(
                 lambda trial: _evaluate(trial, objective, space, raised),
                 n_trials=1,
@@ -199,42 +191,6 @@ def study_name(prefix: str, *parts: Any) -> str:  # noqa: ANN401
     return f"{prefix}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
 
 
-class _ReseededTPE(BaseSampler):
-    """TPE whose random numbers follow from (seed, trial number), after a given first trial."""
-
-    def __init__(self, seed: int, start: dict[str, Any] | None) -> None:
-        self._seed = seed
-        self._start = start
-        self._given: dict[str, Any] | None = None
-        self._sampler = TPESampler()
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        number = sum(earlier.number < trial.number for earlier in _kept(study))
-        entropy = np.random.SeedSequence((self._seed, number))
-        self._sampler = TPESampler(seed=int(entropy.generate_state(1)[0]))
-        self._given = self._start if number == 0 else None
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        together: dict[str, BaseDistribution]
-        together = self._sampler.infer_relative_search_space(study, trial)
-        return together
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        drawn: dict[str, Any] = self._sampler.sample_relative(study, trial, search_space)
-        return drawn
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
-    ) -> Any:  # noqa: ANN401
-        if self._given is not None:  # no trial has finished yet: nothing is sampled together
-            return self._given[name]
-        return self._sampler.sample_independent(study, trial, name, distribution)
-
-
 def _evaluate(
     trial: optuna.Trial,
     objective: Objective,
@@ -242,7 +198,7 @@ def _evaluate(
     raised: list[Exception],
 ) -> float:
     """Run the objective for Optuna; put its error, or what it tuned, beside the trial."""
-    trial.set_user_attr("process", _process_name(os.getpid()))
+    mark_started(trial)
     parameters = {name: _suggest(trial, name, options) for name, options in space.items()}
     try:
         scored = objective(parameters, _progress(trial))
@@ -307,15 +263,6 @@ def _starting_point(
     return start
 
 
-def _kept(study: optuna.Study) -> list[FrozenTrial]:
-    """All trials but the killed, which ended with neither a result nor an error of their own."""
-    return [
-        trial
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state != TrialState.FAIL or "error" in trial.user_attrs
-    ]
-
-
 def _finished(study: optuna.Study) -> list[Trial]:
     return [
         Trial(
@@ -327,7 +274,7 @@ def _finished(study: optuna.Study) -> list[Trial]:
             error=trial.user_attrs.get("error"),
             tuned=trial.user_attrs.get("tuned", {}),
         )
-        for number, trial in enumerate(_kept(study))
+        for number, trial in enumerate(kept_trials(study))
         if trial.state.is_finished()
     ]
 
@@ -342,94 +289,6 @@ def _best(trials: Sequence[Trial], raised: Sequence[Exception]) -> Trial:
     # The input is to blame only if no trial failed for another reason.
     at_fault = all(error.startswith(InputError.__name__) for error in errors)
     raise (InputError if errors and at_fault else RuntimeError)(msg) from next(iter(raised), None)
-
-
-def _open_study(
-    storage: Path | str, name: str, planned: int, sampler: BaseSampler
-) -> optuna.Study:
-    """Continue the study of that name, or begin it."""
-    pruner = optuna.pruners.PercentilePruner(75, n_startup_trials=5, n_warmup_steps=10)
-    options = {"study_name": name, "load_if_exists": True, "sampler": sampler, "pruner": pruner}
-    try:
-        opened = _open_storage(storage)
-        study = optuna.create_study(storage=opened, **options)
-        trials = _finished(study)
-        # What failed throughout failed for a reason outside the study: it is tried anew.
-        if len(trials) >= planned and all(trial.state == "failed" for trial in trials):
-            optuna.delete_study(study_name=name, storage=opened)
-            study = optuna.create_study(storage=opened, **options)
-    except Exception as error:
-        reason = without_password(f"{type(error).__name__}: {error}".partition("\n")[0])
-        msg = (
-            f"the storage of the search, {without_password(str(storage))}, cannot be used "
-            f"({reason}); expected a file that can be written, or the URL of a database such as "
-            "postgresql+psycopg://user@host/name."
-        )
-        raise InputError(msg) from error
-    return study
-
-
-def _open_storage(storage: Path | str) -> BaseStorage:
-    if _is_url(storage):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return RDBStorage(str(storage), heartbeat_interval=30)
-    # The lock of a relative path would be looked for in the wrong folder.
-    journal = Path(storage).absolute()
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    lock = JournalFileOpenLock(str(journal), grace_period=10)
-    backend = JournalFileBackend(str(journal), lock_obj=lock)
-    _cut_broken_line(journal, lock)
-    return JournalStorage(backend)
-
-
-def _is_url(storage: Path | str) -> bool:
-    return isinstance(storage, str) and "://" in storage
-
-
-def _cut_broken_line(journal: Path, lock: JournalFileOpenLock) -> None:
-    """Remove the half line of a process that died as it wrote: Optuna would write on in it."""
-    lock.acquire()
-    try:
-        content = journal.read_bytes()
-        os.truncate(journal, content.rfind(b"\n") + 1)
-    finally:
-        lock.release()
-
-
-def _release_abandoned(study: optuna.Study, *, one_machine: bool) -> None:
-    """Mark the trials of processes that are gone as failed, so that they are repeated."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        fail_stale_trials(study)  # those of other machines, by their heartbeat
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if _is_abandoned(trial, one_machine=one_machine):
-            study.tell(trial.number, state=TrialState.FAIL)
-
-
-def _is_abandoned(trial: FrozenTrial, *, one_machine: bool) -> bool:
-    process = trial.user_attrs.get("process")
-    if process is None:  # killed as it started, or starting right now
-        return trial.datetime_start is None or time.time() - trial.datetime_start.timestamp() > 10
-    node, pid = process.split(":")[:2]
-    if node != platform.node():
-        return one_machine  # its name has changed, as that of a container does
-    return int(pid) == os.getpid() or process != _process_name(int(pid))
-
-
-def _process_name(pid: int) -> str | None:
-    """Name of a living process that no later process of the same number shares."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass  # it lives, under another user
-    stat = Path(f"/proc/{pid}/stat")
-    if not stat.exists():
-        return f"{platform.node()}:{pid}"
-    state, *numbers = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
-    return None if state == "Z" else f"{platform.node()}:{pid}:{numbers[18]}"
 
 
 def _check(space: Mapping[str, Range | Choice], n_trials: int, timeout: float | None) -> None:

@@ -418,11 +418,15 @@ def test_a_storage_that_cannot_be_used_is_named_without_its_password(url):
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_no_journal_is_refused(tmp_path):
-    (tmp_path / "notes.txt").write_text("not a journal\n{}\n")
+@pytest.mark.parametrize("content", ["my notes", "my notes\n{}\n"])
+def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(tmp_path, content):
+    file = tmp_path / "notes.txt"
+    file.write_text(content)
 
-    with pytest.raises(InputError, match=r"notes\.txt, cannot be used"):
-        search(bowl, SPACE, study_name="bowl", storage=tmp_path / "notes.txt", n_trials=1)
+    with pytest.raises(InputError, match=r"notes\.txt, cannot be used .* no journal"):
+        search(bowl, SPACE, study_name="bowl", storage=file, n_trials=1)
+
+    assert file.read_text() == content
 
 
 def test_the_name_of_a_study_follows_from_its_parts():

@@ -1,0 +1,52 @@
+"""Processes: whether one that left a mark somewhere still lives."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+__all__ = ["is_gone", "process_name"]
+
+
+def process_name(pid: int) -> str | None:
+    """Name of a living process that no later process of the same number shares.
+
+    Parameters
+    ----------
+    pid
+        Number of the process on this machine.
+
+    Returns
+    -------
+    str or None
+        Machine, number and, on Linux, the time it began; None if there is no such process.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass  # it lives, under another user
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        return f"{platform.node()}:{pid}"
+    state, *numbers = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
+    return None if state == "Z" else f"{platform.node()}:{pid}:{numbers[18]}"
+
+
+def is_gone(name: str, *, one_machine: bool) -> bool:
+    """Whether a process of this machine has ended.
+
+    Parameters
+    ----------
+    name
+        What `process_name` called it.
+    one_machine
+        Whether it ran on this machine for sure; then another machine's name is an earlier
+        name of this one, as containers change theirs. Otherwise it is taken to live.
+    """
+    node, _, rest = name.partition(":")
+    if node != platform.node():
+        return one_machine
+    return name != process_name(int(rest.partition(":")[0]))

@@ -1,0 +1,195 @@
+"""Study: Optuna's record of a search, in a file or a database that outlives the process."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, fail_stale_trials
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
+
+from photoz.errors import InputError, without_password
+from photoz.process import is_gone, process_name
+
+__all__ = ["ReseededTPE", "kept_trials", "mark_started", "open_study", "release_abandoned"]
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # the search itself tells of its trials
+
+# Trials begin with this mark; one that is younger than this many seconds may still get it.
+_PROCESS = "process"
+_STARTING_SECONDS = 10
+
+_JOURNAL_BEGINS = b'{"op_code"'
+
+
+class ReseededTPE(BaseSampler):
+    """TPE whose random numbers follow from (seed, trial number), after a given first trial.
+
+    Parameters
+    ----------
+    seed
+        Seed of the study.
+    start
+        Parameters of the first trial; drawn like the others if None.
+    """
+
+    def __init__(self, seed: int, start: dict[str, Any] | None) -> None:
+        self._seed = seed
+        self._start = start
+        self._given: dict[str, Any] | None = None
+        self._sampler = TPESampler()
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Begin the random numbers of this trial."""
+        number = sum(earlier.number < trial.number for earlier in kept_trials(study))
+        entropy = np.random.SeedSequence((self._seed, number))
+        self._sampler = TPESampler(seed=int(entropy.generate_state(1)[0]))
+        self._given = self._start if number == 0 else None
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Parameters that are drawn together: as TPE says."""
+        together: dict[str, BaseDistribution]
+        together = self._sampler.infer_relative_search_space(study, trial)
+        return together
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Draw parameters together: as TPE does."""
+        drawn: dict[str, Any] = self._sampler.sample_relative(study, trial, search_space)
+        return drawn
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
+    ) -> Any:  # noqa: ANN401
+        """Draw one parameter: as TPE does, except in the first trial."""
+        if self._given is not None:  # no trial has finished yet: nothing is drawn together
+            return self._given[name]
+        return self._sampler.sample_independent(study, trial, name, distribution)
+
+
+def open_study(
+    storage: Path | str, name: str, *, planned: int, sampler: BaseSampler
+) -> optuna.Study:
+    """Continue the study of that name, or begin it.
+
+    Parameters
+    ----------
+    storage
+        Journal file or URL of a database.
+    name
+        Name of the study.
+    planned
+        Number of trials it is to have. Where that many have failed, and no other, the
+        reason lay outside the study: it is begun anew.
+    sampler
+        What draws the parameters.
+
+    Raises
+    ------
+    InputError
+        If the storage cannot be used.
+    """
+    pruner = optuna.pruners.PercentilePruner(75, n_startup_trials=5, n_warmup_steps=10)
+    options = {"study_name": name, "load_if_exists": True, "sampler": sampler, "pruner": pruner}
+    try:
+        opened = _open_storage(storage)
+        study = optuna.create_study(storage=opened, **options)
+        states = [trial.state for trial in kept_trials(study)]
+        if len(states) >= planned and set(states) == {TrialState.FAIL}:
+            optuna.delete_study(study_name=name, storage=opened)
+            study = optuna.create_study(storage=opened, **options)
+    except Exception as error:
+        reason = without_password(f"{type(error).__name__}: {error}".partition("\n")[0])
+        msg = (
+            f"the storage of the search, {without_password(str(storage))}, cannot be used "
+            f"({reason}); expected a file that can be written, or the URL of a database such as "
+            "postgresql+psycopg://user@host/name."
+        )
+        raise InputError(msg) from error
+    return study
+
+
+def kept_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """All trials but the killed, which ended with neither a result nor an error of their own."""
+    return [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state != TrialState.FAIL or "error" in trial.user_attrs
+    ]
+
+
+def mark_started(trial: optuna.Trial) -> None:
+    """Put the name of this process beside the trial, so that others see whether it lives."""
+    trial.set_user_attr(_PROCESS, process_name(os.getpid()))
+
+
+def release_abandoned(study: optuna.Study, storage: Path | str) -> None:
+    """Mark the trials of processes that are gone as failed, so that they are repeated.
+
+    Parameters
+    ----------
+    study
+        The study.
+    storage
+        Where it is kept: processes of other machines share a database only, and tell by
+        their heartbeat that they live.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        fail_stale_trials(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if _is_abandoned(trial, one_machine=not _is_url(storage)):
+            study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _is_abandoned(trial: FrozenTrial, *, one_machine: bool) -> bool:
+    process = trial.user_attrs.get(_PROCESS)
+    if process is None:
+        begun = trial.datetime_start.timestamp() if trial.datetime_start else 0
+        return time.time() - begun > _STARTING_SECONDS
+    # This process has left its own behind if it asks for others' now.
+    return process == process_name(os.getpid()) or is_gone(process, one_machine=one_machine)
+
+
+def _open_storage(storage: Path | str) -> BaseStorage:
+    if _is_url(storage):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return RDBStorage(str(storage), heartbeat_interval=30)
+    # The lock of a relative path would be looked for in the wrong folder.
+    journal = Path(storage).absolute()
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    lock = JournalFileOpenLock(str(journal), grace_period=10)
+    if journal.exists():
+        _cut_broken_line(journal, lock)
+    return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
+
+
+def _is_url(storage: Path | str) -> bool:
+    return isinstance(storage, str) and "://" in storage
+
+
+def _cut_broken_line(journal: Path, lock: JournalFileOpenLock) -> None:
+    """Remove the half line of a process that died as it wrote: Optuna would write on in it."""
+    lock.acquire()
+    try:
+        content = journal.read_bytes()
+        if not content.startswith(_JOURNAL_BEGINS[: len(content)]):
+            msg = "the file is no journal of a search"
+            raise ValueError(msg)
+        if not content.endswith(b"\n"):
+            os.truncate(journal, content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
