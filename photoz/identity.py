@@ -1,0 +1,175 @@
+"""Identity: who a galaxy is, and which other rows are the same measurement of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from photoz.pdf import FloatArray
+from photoz.photometry import Photometry, State
+
+__all__ = [
+    "Identity",
+    "Labels",
+    "combine_labels",
+    "first_twins",
+    "identify",
+    "label_texts",
+    "label_values",
+    "uniform",
+]
+
+Labels = NDArray[np.uint64]
+"""Hashes of 64 bits; they depend neither on the machine nor on other rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """Identities of ``n_galaxies`` galaxies.
+
+    Parameters
+    ----------
+    keys
+        Label of each identity, shape ``(n_galaxies,)``.
+    names
+        Identities as text: the declared id, else the key in hexadecimal.
+    """
+
+    keys: Labels
+    names: list[str]
+
+
+def identify(
+    photometry: Photometry, z_spec: FloatArray, object_id: NDArray[Any] | None
+) -> Identity:
+    """Take the declared id of each galaxy, else a hash of its photometry and redshift.
+
+    Parameters
+    ----------
+    photometry
+        Photometry of ``n_galaxies`` galaxies.
+    z_spec
+        Spectroscopic redshifts of shape ``(n_galaxies,)``.
+    object_id
+        Declared ids of shape ``(n_galaxies,)``, or None. Missing ones count as undeclared;
+        7 and "7" are the same id, because file formats differ in what they keep.
+    """
+    measured = photometry.state == State.DETECTED
+    measurements = np.where(measured, _bits(photometry.flux), photometry.state)
+    keys = combine_labels([*measurements.T, _bits(z_spec)])
+    texts = [""] * len(keys) if object_id is None else _texts(object_id)
+    declared = np.array([text != "" for text in texts], dtype=bool)
+    names = [text or f"{key:016x}" for text, key in zip(texts, keys.tolist(), strict=True)]
+    return Identity(np.where(declared, label_texts(texts), keys), names)
+
+
+def first_twins(photometry: Photometry, keys: Labels) -> NDArray[np.intp]:
+    """Find rows that repeat the photometry of an earlier row under another identity.
+
+    Parameters
+    ----------
+    photometry
+        Photometry of ``n_galaxies`` galaxies.
+    keys
+        Label of each identity, shape ``(n_galaxies,)``.
+
+    Returns
+    -------
+    ndarray of shape (n_galaxies,)
+        Earliest row of another key that equals the row in three measured bands or more,
+        -1 where there is none.
+    """
+    marks = _flux_marks(photometry)
+    candidates = np.flatnonzero(np.sum([_repeated(band) for band in marks], axis=0) >= 3)
+    none = len(keys)
+    first = np.full(len(keys), none)
+    for bands in combinations(marks[:, candidates], 3):
+        # A sum is enough: it is of scattered bits, and each band has been scattered its own way.
+        total = np.sum(bands, axis=0)
+        found = _repeated(total)
+        _, index, inverse = np.unique(total[found], return_index=True, return_inverse=True)
+        rows = candidates[found]
+        leader = rows[index][inverse]
+        leader = np.where(keys[leader] == keys[rows], none, leader)
+        first[rows] = np.minimum(first[rows], leader)
+    return np.where(first == none, -1, first)
+
+
+def label_values(values: NDArray[Any]) -> Labels:
+    """One label per distinct value of a column; all missing values share one."""
+    return label_texts(_texts(values))
+
+
+def label_texts(texts: list[str]) -> Labels:
+    """One label per distinct text."""
+    digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def combine_labels(columns: Iterable[NDArray[np.integer]]) -> Labels:
+    """One label per row that depends on every column and on their order."""
+    first, *others = (column.astype(np.uint64) for column in columns)
+    labels = _mix(first)
+    for column in others:
+        labels = _mix(labels ^ column)
+    return labels
+
+
+def uniform(labels: Labels, salt: str) -> FloatArray:
+    """Hash each label with `salt` to a number from 0 to below 1."""
+    mixed = _mix(_mix(labels) ^ label_texts([salt]))
+    # A double holds 53 bits.
+    return (mixed >> np.uint64(11)) * 2.0**-53
+
+
+def _mix(labels: Labels) -> Labels:
+    """Scatter the bits of each label, one to one (a step of SplitMix64).
+
+    Steele, Lea & Flood (2014), https://doi.org/10.1145/2714064.2660195
+    """
+    mixed = labels + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _flux_marks(photometry: Photometry) -> Labels:
+    """Label of each measured flux, shape ``(n_bands, n_galaxies)``, distinct where unmeasured."""
+    marks = combine_labels([_bits(photometry.flux), np.arange(len(photometry.bands))])
+    row, band = np.nonzero(photometry.state != State.DETECTED)
+    # Beyond 32 bits, where no bits of a flux are.
+    marks[row, band] = combine_labels([row + 2**32, band])
+    return marks.T.copy()
+
+
+def _repeated(labels: Labels) -> NDArray[np.bool_]:
+    """Whether each label occurs more than once."""
+    in_order = np.sort(labels)
+    repeated = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
+    return np.isin(labels, repeated) if len(repeated) else np.zeros(len(labels), dtype=bool)
+
+
+def _bits(values: FloatArray) -> NDArray[np.uint32]:
+    """Bits in single precision: the last ones of a double differ between machines."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+
+
+def _texts(values: NDArray[Any]) -> list[str]:
+    """Values as text, empty where missing."""
+    return ["" if _is_missing(value) else _text(value) for value in values.tolist()]
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _is_missing(value: object) -> bool:
+    # Only NaN differs from itself.
+    return value is None or value != value  # noqa: PLR0124
