@@ -1,6 +1,6 @@
 """Catalogues: files of any format, converted to photometry, filtered, counted and written."""
 
-from photoz.catalogue.formats import to_array
+from photoz.catalogue.base import to_array
 from photoz.catalogue.reading import Catalogue, read
 from photoz.catalogue.tables import (
     column_names,

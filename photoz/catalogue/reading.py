@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from photoz.catalogue.formats import to_array
+from photoz.catalogue.base import to_array
 from photoz.catalogue.tables import Paths, find_columns, read_columns
 from photoz.catalogue.where import RowFilter
 from photoz.columns import as_numbers

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from xml.parsers.expat import ExpatError
 from zlib import error as ZlibError  # noqa: N812 - it is an exception
 
 import pyarrow as pa
 
-from photoz.catalogue.formats import COMPRESSED, FORMATS, Format
+from photoz.catalogue.base import TableFile
 from photoz.columns import suggest
 from photoz.errors import InputError
 
@@ -24,6 +25,22 @@ __all__ = [
     "read_columns",
     "write",
 ]
+
+FORMATS: dict[str, str] = {
+    **dict.fromkeys((".parquet", ".parq", ".pq"), "photoz.catalogue.parquet:ParquetTable"),
+    **dict.fromkeys(
+        (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.bz2"), "photoz.catalogue.fits:FitsTable"
+    ),
+    **dict.fromkeys((".hdf5", ".h5", ".hdf", ".he5"), "photoz.catalogue.hdf5:Hdf5Table"),
+    **dict.fromkeys(
+        (".csv", ".csv.gz", ".csv.bz2", ".tsv", ".tsv.gz"), "photoz.catalogue.csv:CsvTable"
+    ),
+    **dict.fromkeys((".ecsv", ".ecsv.gz"), "photoz.catalogue.astropy_table:EcsvTable"),
+    **dict.fromkeys(
+        (".vot", ".votable", ".xml", ".vot.gz"), "photoz.catalogue.astropy_table:VoTable"
+    ),
+}
+"""End of a file's name and the class that reads it; imported only when it is met."""
 
 Paths = str | Path | Sequence[str | Path]
 """A file, a folder, a glob pattern, or a list of these."""
@@ -47,11 +64,11 @@ def find_files(paths: Paths) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        known = [f for f in sorted(path.rglob("*")) if _known(f) and not _hidden(f, path)]
-        kinds = {_format_of(file).name for file in known}
+        known = [file for file in sorted(path.rglob("*")) if _is_catalogue(file, path)]
+        kinds = {_open(file).kind for file in known}
         if len(kinds) == 1:
             return known
-        found = f"files of {len(kinds)} formats ({', '.join(sorted(kinds))})" if kinds else "none"
+        found = " and ".join(sorted(kinds)) or "none"
         msg = f"{path}: expected a folder with catalogue files of one format, found {found}."
         raise InputError(msg)
     if any(sign in str(paths) for sign in "*?["):
@@ -131,7 +148,7 @@ def iterate(
     files = find_files(paths)
     for path in files:
         wanted = _resolve(path, columns, hdf5_group)
-        chunks = _format_of(path).chunks(path, list(wanted), chunk_size, hdf5_group)
+        chunks = _open(path, hdf5_group).chunks(list(wanted), chunk_size)
         while True:
             with _explained(path):
                 chunk = next(chunks, None)
@@ -177,15 +194,10 @@ def write(table: pa.Table, path: str | Path, *, hdf5_group: str | None = None) -
         If the format is not written, or cannot hold the table.
     """
     path = Path(path)
-    writer = _format_of(path).write
-    if writer is None or path.suffix.lower() in COMPRESSED:
-        kinds = ", ".join(f.suffixes[0] for f in FORMATS if f.write is not None)
-        msg = f"{path}: this format is only read; write one of {kinds}."
-        raise InputError(msg)
     # Beside the target, because a file can only be moved atomically on its own disk.
-    scratch = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    scratch = path.with_name(f".{os.getpid()}-{path.name}")
     try:
-        writer(table, scratch, hdf5_group)
+        _open(scratch, hdf5_group).write(table)
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
@@ -208,42 +220,41 @@ def _match(path: Path, name: str, names: Sequence[str]) -> str | None:
     if name in names:
         return name
     alike = [other for other in names if other.casefold() == name.casefold()]
-    return alike[0] if len(alike) == 1 and _format_of(path).name == "FITS" else None
+    return alike[0] if len(alike) == 1 and _open(path).kind == "FITS" else None
 
 
 def _names(path: Path, group: str | None) -> list[str]:
     with _explained(path):
-        return _format_of(path).names(path, group)
+        return _open(path, group).names()
 
 
-def _known(path: Path) -> bool:
-    return path.is_file() and any(_ends(path, format_) for format_ in FORMATS)
+def _open(path: Path, group: str | None = None) -> TableFile:
+    """Table of a file, by the end of its name."""
+    place = _place(path)
+    if place is None:
+        msg = (
+            f"{path}: unknown format; the name of a catalogue ends in one of {', '.join(FORMATS)}."
+        )
+        raise InputError(msg)
+    module, _, name = place.partition(":")
+    table: TableFile = getattr(import_module(module), name)(path, group)
+    return table
 
 
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
-
-
-def _ends(path: Path, format_: Format) -> bool:
+def _place(path: Path) -> str | None:
     name = path.name.lower()
-    for suffix in COMPRESSED:
-        name = name.removesuffix(suffix)
-    return name.endswith(format_.suffixes)
+    return next((place for suffix, place in FORMATS.items() if name.endswith(suffix)), None)
 
 
-def _format_of(path: Path) -> Format:
-    for format_ in FORMATS:
-        if _ends(path, format_):
-            return format_
-    known = ", ".join(suffix for format_ in FORMATS for suffix in format_.suffixes)
-    msg = f"{path}: unknown format; a catalogue's name ends in one of {known}."
-    raise InputError(msg)
+def _is_catalogue(path: Path, folder: Path) -> bool:
+    is_hidden = any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+    return path.is_file() and not is_hidden and _place(path) is not None
 
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Turn what the libraries raise on a damaged file into one line."""
-    kind = _format_of(path).name
+    kind = _open(path).kind
     if path.stat().st_size == 0:
         msg = f"{path}: expected a {kind} file, found an empty one; fetch or write it again."
         raise InputError(msg)

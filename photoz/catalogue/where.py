@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from photoz.errors import InputError
@@ -97,19 +98,20 @@ class RowFilter:
         source = self.text.strip()
         for k, name in enumerate(quoted):
             source = source.replace(f"`{name}`", f" _quoted_{k} ")
+        if len(source) > LONGEST:
+            found = f"{len(source)} characters"
+            raise self._mistake(found)
         try:
-            if len(source) > LONGEST:
-                msg = f"{len(source)} characters"
-                raise _NotAllowedError(msg)
             tree = ast.parse(source.strip(), mode="eval").body
-            found = sorted(_columns(tree))
+            stand_ins = sorted(_names(tree))
         except _NotAllowedError as error:
             raise self._mistake(str(error)) from None
         except (SyntaxError, ValueError, MemoryError, RecursionError):
-            raise self._mistake("text that is none") from None
+            found = "text that is none"
+            raise self._mistake(found) from None
         names = {f"_quoted_{k}": name for k, name in enumerate(quoted)}
         object.__setattr__(self, "_tree", tree)
-        object.__setattr__(self, "_names", {name: names.get(name, name) for name in found})
+        object.__setattr__(self, "_names", {name: names.get(name, name) for name in stand_ins})
         object.__setattr__(self, "columns", tuple(sorted(self._names.values())))
 
     def __call__(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
@@ -127,7 +129,8 @@ class RowFilter:
         except (_NotAllowedError, TypeError, ValueError, OverflowError) as error:
             raise self._mistake(str(error)) from None
         if mask.ndim != 1:
-            raise self._mistake("no column")
+            found = "no column"
+            raise self._mistake(found)
         return mask
 
     def _mistake(self, found: str) -> InputError:
@@ -142,7 +145,7 @@ class _NotAllowedError(Exception):
     """Part of a condition that the grammar does not have; the message names it."""
 
 
-def _columns(tree: ast.expr) -> set[str]:
+def _names(tree: ast.expr) -> set[str]:
     """Names in a condition, of which every part is checked to be in the grammar."""
     names = set()
     for node in ast.walk(tree):
@@ -153,49 +156,66 @@ def _columns(tree: ast.expr) -> set[str]:
                 msg = f"the value {node.value!r}"
                 raise _NotAllowedError(msg)
         elif not isinstance(node, GRAMMAR):
-            msg = f"a {type(node).__name__.lower()}"
+            msg = f"Python's {type(node).__name__.lower()!r}"
             raise _NotAllowedError(msg)
     return names
 
 
-def _value(node: ast.expr, named: Mapping[str, NDArray[Any]]) -> Any:  # noqa: ANN401 - any dtype
-    match node:
-        case ast.Name(id=name):
-            return named[name]
-        case ast.Constant(value=value):
-            # Of fixed size: powers of Python's own integers could take for ever.
-            is_long = isinstance(value, int) and abs(value) >= 2**63
-            return (
-                value if isinstance(value, str) else np.asarray(float(value) if is_long else value)
-            )
-        case ast.Tuple(elts=parts) | ast.List(elts=parts):
-            return np.array([_value(part, named) for part in parts])
-        case ast.UnaryOp(op=op, operand=operand):
-            value = _value(operand, named)
-            if type(op) in LOGIC:
-                return LOGIC[type(op)](_truth(value))
-            return ARITHMETIC[type(op)](_number(value))
-        case ast.BinOp(left=left, op=op, right=right):
-            values = _value(left, named), _value(right, named)
-            if type(op) in LOGIC:
-                return LOGIC[type(op)](*map(_truth, values))
-            return ARITHMETIC[type(op)](*map(_number, values))
-        case ast.BoolOp(op=op, values=parts):
-            return reduce(LOGIC[type(op)], [_truth(_value(part, named)) for part in parts])
-        case ast.Compare(left=left, ops=ops, comparators=comparators):
-            values = [_value(part, named) for part in (left, *comparators)]
-            pairs = zip(ops, pairwise(values), strict=True)
-            return reduce(np.logical_and, [_compare(op, *pair) for op, pair in pairs])
-        case _:
-            msg = f"a {type(node).__name__.lower()}"
-            raise _NotAllowedError(msg)
+def _value(node: ast.AST, named: Mapping[str, NDArray[Any]]) -> Any:  # noqa: ANN401 - any dtype
+    """Value of a part of a condition: an array, a number or a text."""
+    if isinstance(node, ast.Name):
+        value: Any = named[node.id]
+    elif isinstance(node, ast.Constant):
+        value = _constant(node.value)
+    elif isinstance(node, ast.Tuple | ast.List):
+        value = np.array([_value(part, named) for part in node.elts])
+    elif isinstance(node, ast.Compare):
+        values = [_value(part, named) for part in (node.left, *node.comparators)]
+        pairs = zip(node.ops, pairwise(values), strict=True)
+        value = reduce(np.logical_and, [_compare(op, *pair) for op, pair in pairs])
+    elif isinstance(node, ast.BoolOp):
+        value = reduce(LOGIC[type(node.op)], [_truth(_value(p, named)) for p in node.values])
+    elif isinstance(node, ast.UnaryOp):
+        value = _apply(node.op, _value(node.operand, named))
+    elif isinstance(node, ast.BinOp):
+        value = _apply(node.op, _value(node.left, named), _value(node.right, named))
+    else:
+        msg = f"Python's {type(node).__name__.lower()!r}"
+        raise _NotAllowedError(msg)
+    return value
+
+
+def _constant(value: object) -> Any:  # noqa: ANN401 - any dtype
+    """Constant as numpy has it: a power of Python's own integers could take for ever."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        value = float(value)
+    return value if isinstance(value, str) else np.asarray(value)
 
 
 def _compare(op: ast.cmpop, left: Any, right: Any) -> Any:  # noqa: ANN401 - any dtype
     if _is_text(left) != _is_text(right):
         msg = "a comparison of text with numbers"
         raise _NotAllowedError(msg)
-    return COMPARISONS[type(op)](left, right)
+    if not _is_text(left):
+        return COMPARISONS[type(op)](left, right)
+    # Missing text compares as NaN does.
+    is_listed = isinstance(op, ast.In | ast.NotIn)
+    missing = pd.isna(left) if is_listed else pd.isna(left) | pd.isna(right)
+    found = COMPARISONS[type(op)](_without_none(left), _without_none(right))
+    return found | missing if isinstance(op, ast.NotEq | ast.NotIn) else found & ~missing
+
+
+def _without_none(text: Any) -> Any:  # noqa: ANN401 - any dtype
+    return np.where(pd.isna(text), "", text)
+
+
+def _apply(op: ast.AST, *values: Any) -> Any:  # noqa: ANN401 - any dtype
+    if type(op) in LOGIC:
+        return LOGIC[type(op)](*map(_truth, values))
+    if any(_is_text(value) for value in values):
+        msg = "arithmetic with text"
+        raise _NotAllowedError(msg)
+    return ARITHMETIC[type(op)](*values)
 
 
 def _is_text(value: Any) -> bool:  # noqa: ANN401 - any dtype
@@ -205,13 +225,6 @@ def _is_text(value: Any) -> bool:  # noqa: ANN401 - any dtype
 def _truth(value: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - any dtype
     truth = np.asarray(value)
     if truth.dtype != bool:
-        msg = "numbers or text where a comparison belongs (and, or bind weaker than & and |)"
+        msg = "numbers or text where a comparison belongs (& and | need brackets around theirs)"
         raise _NotAllowedError(msg)
     return truth
-
-
-def _number(value: Any) -> Any:  # noqa: ANN401 - any dtype
-    if _is_text(value):
-        msg = "arithmetic with text"
-        raise _NotAllowedError(msg)
-    return value

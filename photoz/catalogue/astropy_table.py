@@ -1,0 +1,57 @@
+"""ECSV and VOTable files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from astropy.table import Table
+from astropy.utils.exceptions import AstropyWarning
+
+from photoz.catalogue.base import TableFile, rechunk, to_arrow
+
+__all__ = ["EcsvTable", "VoTable"]
+
+
+class AstropyTable(TableFile):
+    """A file that astropy reads, whole."""
+
+    astropy_format: ClassVar[str]
+
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        return [str(name) for name in self._table().colnames]
+
+    def chunks(self, columns: Sequence[str], chunk_size: int) -> Iterator[pa.Table]:
+        """Pieces of the table, once it is read."""
+        source = self._table()
+        table = pa.table({name: _from_masked(source[name]) for name in columns})
+        yield from rechunk(table.to_batches(), table.schema, chunk_size)
+
+    def _table(self) -> Any:  # noqa: ANN401 - astropy has no types
+        with warnings.catch_warnings():
+            # Departures from the VOTable standard are common and do no harm here.
+            warnings.simplefilter("ignore", AstropyWarning)
+            return Table.read(self.path, format=self.astropy_format)
+
+
+class EcsvTable(AstropyTable):
+    """An ECSV file."""
+
+    kind = "ECSV"
+    astropy_format = "ascii.ecsv"
+
+
+class VoTable(AstropyTable):
+    """The first table of a VOTable file."""
+
+    kind = "VOTable"
+    astropy_format = "votable"
+
+
+def _from_masked(column: Any) -> pa.Array:  # noqa: ANN401 - astropy has no types
+    mask = np.asarray(column.mask) if hasattr(column, "mask") else None
+    return to_arrow(np.asarray(column), mask)

@@ -1,0 +1,110 @@
+"""TableFile: what every file format can do, and how columns pass between numpy and Arrow."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from photoz.errors import InputError
+
+__all__ = ["TableFile", "rechunk", "to_array", "to_arrow"]
+
+
+@dataclass(frozen=True)
+class TableFile(ABC):
+    """A file with a table.
+
+    Parameters
+    ----------
+    path
+        Where the file is, or is to be.
+    group
+        Group of the columns, for formats that have groups; None finds it.
+    """
+
+    kind: ClassVar[str]
+    """Name of the format, for messages."""
+
+    path: Path
+    group: str | None = None
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Names of the columns."""
+
+    @abstractmethod
+    def chunks(self, columns: Sequence[str], chunk_size: int) -> Iterator[pa.Table]:
+        """Tables of at most `chunk_size` rows; of an empty file one empty table."""
+
+    def write(self, table: pa.Table) -> None:
+        """Write a table, over what was there."""
+        msg = f"{self.path}: {self.kind} is only read, not written ({len(table)} rows)."
+        raise InputError(msg)
+
+
+def rechunk(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, chunk_size: int
+) -> Iterator[pa.Table]:
+    """Tables of `chunk_size` rows, the last one shorter, whatever the size of the batches."""
+    waiting = schema.empty_table()
+    is_first = True
+    for batch in batches:
+        waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch])])
+        while len(waiting) > chunk_size:
+            yield waiting.slice(0, chunk_size)
+            waiting, is_first = waiting.slice(chunk_size), False
+    if len(waiting) or is_first:
+        yield waiting
+
+
+def to_arrow(array: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> pa.Array:
+    """Arrow array of a native copy; rows of a matrix become lists of one size.
+
+    Parameters
+    ----------
+    array
+        Values of shape ``(n_rows,)`` or ``(n_rows, ...)``, of any byte order.
+    mask
+        Which values are missing, of the same shape.
+    """
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "replace")
+    if array.ndim > 1:
+        flat_mask = None if mask is None else mask.reshape(-1)
+        width = int(np.prod(array.shape[1:]))
+        return pa.FixedSizeListArray.from_arrays(to_arrow(array.reshape(-1), flat_mask), width)
+    native = array.astype(array.dtype.newbyteorder("="))
+    return pa.array(native.tolist() if native.dtype.kind in "OU" else native, mask=mask)
+
+
+def to_array(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Numpy array of a column; numbers keep their type unless values are missing (then NaN).
+
+    Parameters
+    ----------
+    column
+        Column of ``n_rows`` values, or of lists of one size.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,) or (n_rows, n_values)
+    """
+    dtype = column.type
+    if pa.types.is_dictionary(dtype):
+        column = column.cast(dtype.value_type)
+    elif pa.types.is_decimal(dtype) or pa.types.is_null(dtype):
+        column = column.cast(pa.float64())
+    elif pa.types.is_boolean(dtype) and column.null_count:
+        column = column.cast(pa.uint8())
+    elif pa.types.is_fixed_size_list(dtype) and not column.null_count:
+        values = pa.chunked_array([chunk.flatten() for chunk in column.chunks], dtype.value_type)
+        return to_array(values).reshape(len(column), dtype.list_size)
+    array: NDArray[Any] = column.to_numpy()
+    return array

@@ -1,0 +1,73 @@
+"""CSV and TSV files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from photoz.catalogue.base import TableFile, rechunk
+from photoz.errors import InputError
+
+__all__ = ["CsvTable"]
+
+TYPES = (pa.int64(), pa.uint64(), pa.float64(), pa.string())
+"""Types of columns; the first one that holds every value is taken."""
+
+
+class CsvTable(TableFile):
+    """A file of comma-separated values, or of tab-separated ones if its name says ``.tsv``."""
+
+    kind = "CSV"
+
+    def names(self) -> list[str]:
+        """Names in the header line."""
+        with self._open({}) as reader:
+            return list(reader.schema.names)
+
+    def chunks(self, columns: Sequence[str], chunk_size: int) -> Iterator[pa.Table]:
+        """Pieces of the file, read twice: for the types, then for the values."""
+        with self._open(self._types(columns)) as reader:
+            yield from rechunk(reader, reader.schema, chunk_size)
+
+    def write(self, table: pa.Table) -> None:
+        """Write a header line and the rows."""
+        nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
+        if nested:
+            msg = f"CSV holds one value per field, {', '.join(nested)} has several; write Parquet."
+            raise InputError(msg)
+        pacsv.write_csv(table, self.path, pacsv.WriteOptions(delimiter=self._delimiter))
+
+    @property
+    def _delimiter(self) -> str:
+        return "\t" if ".tsv" in self.path.suffixes else ","
+
+    def _open(self, types: dict[str, pa.DataType]) -> pacsv.CSVStreamingReader:
+        return pacsv.open_csv(
+            self.path,
+            parse_options=pacsv.ParseOptions(delimiter=self._delimiter),
+            convert_options=pacsv.ConvertOptions(
+                include_columns=list(types), column_types=types, strings_can_be_null=True
+            ),
+        )
+
+    def _types(self, columns: Sequence[str]) -> dict[str, pa.DataType]:
+        """Type of each column that holds every value; pyarrow looks at the first rows only."""
+        step = dict.fromkeys(columns, 0)
+        with self._open(dict.fromkeys(columns, pa.string())) as reader:
+            for batch in reader:
+                for name in columns:
+                    text = pc.utf8_trim_whitespace(batch.column(name))
+                    while not _is_castable(text, TYPES[step[name]]):
+                        step[name] += 1
+        return {name: TYPES[k] for name, k in step.items()}
+
+
+def _is_castable(text: pa.Array, dtype: pa.DataType) -> bool:
+    try:
+        text.cast(dtype)
+    except pa.ArrowInvalid:
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""HDF5 files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from photoz.catalogue.base import TableFile, to_array, to_arrow
+from photoz.errors import InputError
+
+__all__ = ["Hdf5Table"]
+
+
+class Hdf5Table(TableFile):
+    """A group with one data set per column, or one data set of records, in an HDF5 file."""
+
+    kind = "HDF5"
+
+    def names(self) -> list[str]:
+        """Names of the data sets, or of the fields of the records."""
+        with self._open() as place:
+            if isinstance(place, h5py.Dataset):
+                return list(place.dtype.names)
+            return [name for name, item in place.items() if _is_column(item)]
+
+    def chunks(self, columns: Sequence[str], chunk_size: int) -> Iterator[pa.Table]:
+        """Slices of the data sets."""
+        with self._open() as place:
+            if isinstance(place, h5py.Dataset):
+                n_rows = len(place)
+            else:
+                n_rows = self._common_length({name: len(place[name]) for name in columns})
+            for start in range(0, max(n_rows, 1), chunk_size):
+                rows = slice(start, start + chunk_size)
+                source = place[rows] if isinstance(place, h5py.Dataset) else place
+                yield pa.table({name: to_arrow(_read(source[name], rows)) for name in columns})
+
+    def write(self, table: pa.Table) -> None:
+        """Write one data set per column."""
+        with h5py.File(self.path, "w") as file:
+            place = file.require_group(self.group) if self.group else file
+            for name in table.column_names:
+                array = to_array(table.column(name))
+                dtype = h5py.string_dtype() if array.dtype == object else None
+                place.create_dataset(name, data=array, dtype=dtype)
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        with h5py.File(self.path) as file:
+            found = ["/"] if _holds_columns(file) else []
+            file.visititems(lambda name, item: _note(found, name, item))
+            wanted = self.group and (self.group.strip("/") or "/")
+            if wanted is None and (len(found) == 1 or found[:1] == ["/"]):
+                wanted = found[0]
+            if wanted not in found:
+                expected = f"the group {self.group!r}" if self.group else "one group of columns"
+                msg = (
+                    f"{self.path}: expected {expected}, found {', '.join(found) or 'none'}; "
+                    "name the right one as hdf5_group."
+                )
+                raise InputError(msg)
+            yield file[wanted]
+
+    def _common_length(self, lengths: dict[str, int]) -> int:
+        if len(set(lengths.values())) != 1:
+            found = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+            msg = (
+                f"{self.path}: expected columns of one length, found {found}; name the right ones."
+            )
+            raise InputError(msg)
+        return next(iter(lengths.values()))
+
+
+def _is_column(item: Any) -> bool:  # noqa: ANN401 - h5py has no types
+    return isinstance(item, h5py.Dataset) and item.ndim > 0 and item.dtype.names is None
+
+
+def _holds_columns(item: Any) -> bool:  # noqa: ANN401 - h5py has no types
+    if isinstance(item, h5py.Dataset):
+        return item.dtype.names is not None
+    return any(_is_column(part) for part in item.values())
+
+
+def _note(found: list[str], name: str, item: Any) -> None:  # noqa: ANN401 - h5py has no types
+    if _holds_columns(item):
+        found.append(name)
+
+
+def _read(column: Any, rows: slice) -> NDArray[Any]:  # noqa: ANN401 - h5py has no types
+    """Rows of a data set; the columns of records have been cut out already."""
+    if not isinstance(column, h5py.Dataset):
+        return np.asarray(column)
+    is_text = h5py.check_string_dtype(column.dtype) is not None
+    return np.asarray(column.asstr()[rows] if is_text else column[rows])
