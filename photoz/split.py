@@ -45,8 +45,8 @@ class Galaxies(Protocol):
         """Spectroscopic redshifts, shape ``(n_galaxies,)``."""
 
     @property
-    def object_id(self) -> NDArray[Any] | None:
-        """Identities of shape ``(n_galaxies,)``, None if no column declares them."""
+    def object_id(self) -> NDArray[Any]:
+        """Declared ids or row numbers, shape ``(n_galaxies,)``."""
 
     @property
     def ra(self) -> FloatArray | None:
@@ -95,6 +95,7 @@ class Split:
 def split(
     galaxies: Galaxies,
     *,
+    declared_ids: bool,
     by: str = "random",
     validation: float = 0.2,
     test: float = 0.2,
@@ -111,6 +112,9 @@ def split(
     ----------
     galaxies
         The catalogue to split.
+    declared_ids
+        Whether the survey names a column of ids; without one `Galaxies.object_id` is no
+        more than the number of the row, which another row can take.
     by
         ``random``: each galaxy for itself; ``sky``: all of a cell together; else the name
         of a column: all of one value together.
@@ -135,8 +139,8 @@ def split(
             f"found {validation} and {test}; lower or raise them."
         )
         raise InputError(msg)
-    identity = _identity(galaxies)
-    tested = identity if official_test is None else _identity(official_test)
+    identity = _identity(galaxies, declared_ids)
+    tested = identity if official_test is None else _identity(official_test, declared_ids)
     groups = identity.keys if by == "random" else _groups(galaxies, by, cell_degrees)
     kept, dropped = _without_leaks(galaxies, identity, official_test, tested)
     kept, dropped[ELSEWHERE] = _in_one_group(kept, identity.keys, groups)
@@ -199,11 +203,12 @@ def folds(groups: Labels, *, n_folds: int = 5, seed: int = 0) -> Rows:
     return (rank % n_folds).astype(np.intp)
 
 
-def _identity(galaxies: Galaxies) -> Identity:
+def _identity(galaxies: Galaxies, declared_ids: bool) -> Identity:
     if galaxies.z_spec is None:
         msg = "expected spectroscopic redshifts in the catalogue to split, found no such column."
         raise InputError(msg)
-    return identify(galaxies.photometry, galaxies.z_spec, galaxies.object_id)
+    declared = galaxies.object_id if declared_ids else None
+    return identify(galaxies.photometry, galaxies.z_spec, declared)
 
 
 def _without_leaks(
