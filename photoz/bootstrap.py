@@ -225,33 +225,32 @@ class _Resampler:
     """
 
     def __init__(self, table: Losses) -> None:
-        self._errors = {
-            suffix: normalised_error(table.z_spec, z)
-            for suffix, z in (("", table.z_phot), ("_mode", table.z_mode))
-        }
-        self._orders = {suffix: np.argsort(dz) for suffix, dz in self._errors.items()}
-        columns = {
+        dz = normalised_error(table.z_spec, table.z_phot)
+        dz_mode = normalised_error(table.z_spec, table.z_mode)
+        averages = {
             "cde_loss": table.cde_loss,
             "crps": table.crps,
             "log_loss": table.log_loss,
-            "rmse": self._errors[""] ** 2,
-            "outlier_fraction": np.abs(self._errors[""]) > 0.15,
-            "outlier_fraction_mode": np.abs(self._errors["_mode"]) > 0.15,
+            "rmse": dz**2,
+            "outlier_fraction": np.abs(dz) > 0.15,
+            "outlier_fraction_mode": np.abs(dz_mode) > 0.15,
             "catastrophic_fraction": np.abs(table.z_phot - table.z_spec) > 1,
             **{name: event(table.pit) for name, event in PIT_EVENTS.items()},
         }
-        self._averaged = tuple(columns)
-        self._columns = np.column_stack([np.asarray(x, np.float64) for x in columns.values()])
+        self._names = tuple(averages)
+        self._columns = np.column_stack([np.asarray(x, np.float64) for x in averages.values()])
+        self._order, self._order_mode = np.argsort(dz), np.argsort(dz_mode)
+        self._ordered, self._ordered_mode = dz[self._order], dz_mode[self._order_mode]
 
     def metrics(self, counts: NDArray[np.intp]) -> dict[str, float]:
         means = counts.astype(np.float64) @ self._columns / counts.sum()
-        values = dict(zip(self._averaged, means.tolist(), strict=True))
+        values = dict(zip(self._names, means.tolist(), strict=True))
         values["rmse"] = values["rmse"] ** 0.5
-        for suffix, order in self._orders.items():
-            dz = np.repeat(self._errors[suffix][order], counts[order])
-            values["bias" + suffix], values["sigma_nmad" + suffix] = _median_and_nmad(dz)
-            if not suffix:
-                values["sigma_iqr"], values["outlier_fraction_lsst"] = _iqr_and_outliers(dz)
+        dz = np.repeat(self._ordered, counts[self._order])
+        dz_mode = np.repeat(self._ordered_mode, counts[self._order_mode])
+        values["bias"], values["sigma_nmad"] = _median_and_nmad(dz)
+        values["sigma_iqr"], values["outlier_fraction_lsst"] = _iqr_and_outliers(dz)
+        values["bias_mode"], values["sigma_nmad_mode"] = _median_and_nmad(dz_mode)
         return values
 
 
