@@ -84,6 +84,10 @@ class RedshiftPDF:
         density = np.array(weights, dtype=np.float32)
         # Scaling by the peak first keeps tiny and huge rows inside the range of float32.
         peak = density.max(axis=1, keepdims=True, initial=0)
+        # A broken row must not pass for one of which nothing is known, and become flat.
+        if not np.isfinite(peak).all() or (density[peak[:, 0] <= 0] < 0).any():
+            msg = "weights must be finite and non-negative in every row."
+            raise ValueError(msg)
         density = np.divide(density, peak, out=np.ones_like(density), where=peak > 0)
         density /= (density @ _trapezoid_weights(grid))[:, np.newaxis]
         return cls(grid, density)
@@ -126,7 +130,9 @@ class RedshiftPDF:
 
     def __repr__(self) -> str:
         n_galaxies, n_z = self.density.shape
-        return f"RedshiftPDF({n_galaxies} galaxies, {n_z} redshifts from 0 to {self.z_grid[-1]:.4g})"
+        return (
+            f"RedshiftPDF({n_galaxies} galaxies, {n_z} redshifts from 0 to {self.z_grid[-1]:.4g})"
+        )
 
     def __len__(self) -> int:
         return len(self.density)
