@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from photoz.errors import InputError
+from photoz.pdf import FloatArray
 
 __all__ = ["as_numbers", "suggest"]
 
@@ -18,7 +19,7 @@ MISSING_WORDS = {"", "-", "--", "n/a", "na", "nan", "none", "null", "masked"}
 """Words that stand for no number where numbers are written as text."""
 
 
-def as_numbers(values: Sequence[Any] | NDArray[Any], name: str) -> NDArray[np.float64]:
+def as_numbers(values: Sequence[Any] | NDArray[Any], name: str) -> FloatArray:
     """Turn a column into numbers.
 
     Parameters
@@ -32,7 +33,8 @@ def as_numbers(values: Sequence[Any] | NDArray[Any], name: str) -> NDArray[np.fl
     Returns
     -------
     ndarray of shape (n_galaxies,)
-        Native float64, NaN where a value is missing.
+        Native float32 where that is what the column holds, else float64; NaN where a value
+        is missing. It may be the column itself: copy it before writing to it.
 
     Raises
     ------
@@ -57,7 +59,10 @@ def as_numbers(values: Sequence[Any] | NDArray[Any], name: str) -> NDArray[np.fl
         )
         raise InputError(msg)
     if values.dtype.kind in "fiub":  # floats, integers with and without sign, booleans
-        return values.astype(np.float64)
+        kept = (
+            np.float32 if values.dtype.kind == "f" and values.dtype.itemsize == 4 else np.float64
+        )
+        return values.astype(kept, copy=False)
     if values.dtype.kind not in "OSU":
         msg = f"column {name!r} must hold numbers, it holds {values.dtype}."
         raise InputError(msg)

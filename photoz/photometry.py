@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -12,24 +12,14 @@ from numpy.typing import NDArray
 
 from photoz.columns import as_numbers, suggest
 from photoz.errors import InputError
+from photoz.measurements import ZERO_POINT, BandRules, State
 from photoz.pdf import FloatArray
 from photoz.survey import Survey
 
 __all__ = ["ZERO_POINT", "Photometry", "State", "photometry_from_columns"]
 
-ZERO_POINT = 31.4
-"""AB magnitude of a flux of 1 nJy."""
-
-MAGNITUDE_LIMIT = 50.0
-"""Magnitudes and extinctions from here on are no measurements but undeclared sentinels."""
-
-
-class State(IntEnum):
-    """What is known of one galaxy in one band."""
-
-    NOT_OBSERVED = 0
-    NOT_DETECTED = 1
-    DETECTED = 2
+BLOCK = 8192
+"""Rows that are converted at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,24 +180,62 @@ def photometry_from_columns(
         if band not in optional_bands or set(survey.band_columns(band).names()) <= set(columns)
     ]  # fmt: skip
     _check_present(columns, survey, present)
-    n_galaxies = len(next(iter(columns.values()))) if columns else 0
+    needed = survey.columns_needed(present) or list(columns)
+    n_galaxies = len(columns[needed[0]]) if needed else 0
     shape = (n_galaxies, len(survey.bands))
     flux, flux_error = np.full(shape, np.nan), np.full(shape, np.nan)
     state = np.full(shape, State.NOT_OBSERVED, dtype=np.uint8)
-    implausible: dict[str, int] = {}
+    implausible: Counter[str] = Counter()
     for band in present:
-        k = survey.bands.index(band)
-        flux[:, k], flux_error[:, k], state[:, k] = _read_band(columns, survey, band, implausible)
+        rules, names = BandRules.of(survey, band), survey.band_columns(band)
+        k, source = survey.bands.index(band), _BandSource.of(columns, survey, band)
+        # Blocks that fit into the processor's cache are several times faster than all at once.
+        for start in range(0, n_galaxies, BLOCK):
+            rows = slice(start, start + BLOCK)
+            found = rules.apply(*source[rows])
+            flux[rows, k], flux_error[rows, k] = found.flux, found.flux_error
+            state[rows, k] = found.state
+            implausible[names.flux or names.magnitude or band] += found.n_implausible
+            implausible[names.extinction or survey.ebv or band] += found.n_uncorrected
     extra = [as_numbers(columns[name], name) for name in survey.extra]
     extra_values = np.stack(extra, axis=1) if extra else np.empty((n_galaxies, 0))
-    photometry = Photometry(
-        survey.bands, flux, flux_error, state, extra_values, tuple(survey.extra)
-    )
-    return photometry, implausible
+    photometry = Photometry(survey.bands, flux, flux_error, state, extra_values, survey.extra)
+    counts = {f"{name}: implausible value": n for name, n in implausible.items() if n}
+    return photometry, counts
+
+
+@dataclass(frozen=True, eq=False)
+class _BandSource:
+    """Numbers of one band, as the catalogue has them, of shape ``(n_galaxies,)``."""
+
+    value: FloatArray
+    error: FloatArray
+    extinction: FloatArray | None
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Any], survey: Survey, band: str) -> _BandSource:
+        names = survey.band_columns(band)
+        value = names.flux or names.magnitude or ""
+        error = names.flux_ivar or names.flux_error or names.error or ""
+        extinction = None
+        if names.extinction is not None:
+            extinction = as_numbers(columns[names.extinction], names.extinction)
+        elif survey.ebv is not None:
+            extinction = survey.a_ebv[band] * as_numbers(columns[survey.ebv], survey.ebv)
+        return cls(
+            as_numbers(columns[value], value), as_numbers(columns[error], error), extinction
+        )
+
+    def __getitem__(
+        self, rows: slice
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
+        extinction = None if self.extinction is None else self.extinction[rows].astype(np.float64)
+        return self.value[rows].astype(np.float64), self.error[rows].astype(np.float64), extinction
 
 
 def _check_present(columns: Mapping[str, Any], survey: Survey, bands: Collection[str]) -> None:
-    missing = [name for name in survey.columns_needed(bands) if name not in columns]
+    needed = survey.columns_needed(bands)
+    missing = [name for name in needed if name not in columns]
     if missing:
         hints = [f"{name!r}{suggest(name, columns)}" for name in missing]
         msg = (
@@ -215,101 +243,8 @@ def _check_present(columns: Mapping[str, Any], survey: Survey, bands: Collection
             "name the right ones in the survey."
         )
         raise InputError(msg)
-
-
-def _read_band(
-    columns: Mapping[str, Any], survey: Survey, band: str, implausible: dict[str, int]
-) -> tuple[FloatArray, FloatArray, NDArray[np.uint8]]:
-    """Flux, error and state of one band, each of shape ``(n_galaxies,)``."""
-    names = survey.band_columns(band)
-    value_name = names.flux or names.magnitude or ""
-    error_name = names.flux_ivar or names.flux_error or names.error or ""
-    value: FloatArray = as_numbers(columns[value_name], value_name)
-    error: FloatArray = as_numbers(columns[error_name], error_name)
-    not_detected, missing = _declared(value, error, survey)
-    if names.flux_ivar is not None:
-        missing |= (error == 0) & ~not_detected
-        error = 1 / np.sqrt(np.where(error > 0, error, np.nan))
-
-    plausible = (error > 0) & np.isfinite(error)
-    if survey.uses_flux:
-        unit = 10 ** (0.4 * (ZERO_POINT - survey.flux_zero_point))
-        flux, flux_error = value * unit, error * unit
-        plausible &= np.isfinite(value)
-    else:
-        plausible &= (value > 0) & (value < MAGNITUDE_LIMIT)
-        value = np.where(plausible, value, np.nan)
-        flux, flux_error = _from_magnitude(value, error, survey.softening.get(band))
-    _count(implausible, value_name, ~(plausible | not_detected | missing))
-
-    detected = plausible & ~not_detected & ~missing
-    extinction, extinction_name = _extinction(columns, survey, band)
-    corrected = (extinction > -1) & (extinction < MAGNITUDE_LIMIT)
-    _count(implausible, extinction_name, detected & ~corrected)
-    detected &= corrected
-    brighter = 10 ** (0.4 * np.where(corrected, extinction, 0.0))
-
-    depth = _flux_of_depth(survey.depth.get(band))
-    flux = np.where(detected, flux * brighter, np.where(not_detected, 0.0, np.nan))
-    flux_error = np.where(detected, flux_error * brighter, np.where(not_detected, depth, np.nan))
-    state = np.where(
-        detected, State.DETECTED, np.where(not_detected, State.NOT_DETECTED, State.NOT_OBSERVED)
-    )
-    return flux, flux_error, state.astype(np.uint8)
-
-
-def _declared(
-    value: FloatArray, error: FloatArray, survey: Survey
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which measurements the survey declares as not detected, and which as missing.
-
-    The value decides; only where it is no sentinel, a sentinel in place of the error does.
-    NaN is missing unless the value is NaN and the survey lists that as not detected.
-    """
-    missing = _is_any(value, survey.not_observed)
-    not_detected = _is_any(value, survey.not_detected) & ~missing
-    open_ = ~missing & ~not_detected
-    missing |= open_ & (np.isnan(value) | np.isnan(error) | _is_any(error, survey.not_observed))
-    not_detected |= open_ & ~missing & _is_any(error, survey.not_detected)
-    return not_detected, missing
-
-
-def _is_any(values: FloatArray, sentinels: Collection[float]) -> NDArray[np.bool_]:
-    """Whether each value is a sentinel, to 1e-4 or to the precision of float32."""
-    found = np.zeros(values.shape, dtype=bool)
-    for sentinel in sentinels:
-        found |= np.isclose(values, sentinel, rtol=1.2e-7, atol=1e-4, equal_nan=True)
-    return found
-
-
-def _from_magnitude(
-    magnitude: FloatArray, error: FloatArray, softening: float | None
-) -> tuple[FloatArray, FloatArray]:
-    """Flux and error (nJy) of magnitudes, or of asinh magnitudes with softening b."""
-    scale = 0.4 * np.log(10)
-    if softening is None:
-        flux = 10 ** (-0.4 * (magnitude - ZERO_POINT))
-        return flux, scale * flux * error
-    unit = 2 * softening * 10 ** (0.4 * ZERO_POINT)
-    angle = -scale * magnitude - np.log(softening)
-    return unit * np.sinh(angle), unit * np.cosh(angle) * scale * error
-
-
-def _extinction(columns: Mapping[str, Any], survey: Survey, band: str) -> tuple[FloatArray, str]:
-    """Galactic extinction (mag) of each galaxy in one band, and the column it is from."""
-    name = survey.band_columns(band).extinction
-    if name is not None:
-        return as_numbers(columns[name], name), name
-    if survey.ebv is not None:
-        return survey.a_ebv[band] * as_numbers(columns[survey.ebv], survey.ebv), survey.ebv
-    return np.zeros(1), ""
-
-
-def _flux_of_depth(depth: float | None) -> float:
-    return np.nan if depth is None else 10 ** (-0.4 * (depth - ZERO_POINT))
-
-
-def _count(implausible: dict[str, int], name: str, found: NDArray[np.bool_]) -> None:
-    if found.any():
-        key = f"{name}: implausible value"
-        implausible[key] = implausible.get(key, 0) + int(found.sum())
+    lengths = {name: len(columns[name]) for name in needed}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+        msg = f"expected columns of one length, found {found}; give every row a value or NaN."
+        raise InputError(msg)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, m
 
 from photoz.columns import suggest
 from photoz.errors import InputError
+from photoz.survey_checks import check_keys, measurement_keys
 
 __all__ = ["BandColumns", "Survey", "builtin_surveys", "load_survey", "suggest"]
 
@@ -26,9 +27,6 @@ ZERO_POINTS: dict[FluxUnit, float] = {
     "nanomaggy": 22.5,
 }
 """AB magnitude of a flux of 1 in each unit."""
-
-MAGNITUDE_KEYS = {"magnitude", "error", "softening"}
-FLUX_KEYS = {"flux", "flux_error", "flux_ivar", "flux_unit", "zero_point"}
 
 
 class BandColumns(BaseModel):
@@ -149,7 +147,12 @@ class Survey(BaseModel):
         if not isinstance(keys, Mapping):
             return keys
         keys = dict(keys)
-        used = _measurement_keys(keys)
+        if isinstance(keys.get("columns"), Mapping):
+            keys["columns"] = {
+                band: dict(table) if isinstance(table, BandColumns) else table
+                for band, table in keys["columns"].items()
+            }
+        used = measurement_keys(keys)
         if used & {"flux", "flux_error", "flux_ivar"}:
             if not used & {"flux_unit", "zero_point"}:
                 keys["flux_unit"] = "nJy"
@@ -169,15 +172,8 @@ class Survey(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not self.bands or len(set(self.bands)) < len(self.bands):
-            msg = f"bands must name at least one band and none twice, got {list(self.bands)}."
-            raise ValueError(msg)
-        for key in ("depth", "softening", "a_ebv", "columns"):
-            _check_bands(key, getattr(self, key), self.bands)
-        _check_measurements(self)
-        _check_numbers(self)
-        _check_extinction(self)
-        _check_columns(self)
+        columns = {band: self.band_columns(band).model_dump() for band in self.bands}
+        check_keys(self.model_dump(), columns)
         return self
 
     @field_serializer("not_observed", "not_detected", when_used="json")
@@ -214,7 +210,7 @@ class Survey(BaseModel):
     @property
     def uses_flux(self) -> bool:
         """Whether the measurements are fluxes, not magnitudes."""
-        return "flux" in _measurement_keys(self.model_dump())
+        return "flux" in measurement_keys(self.model_dump())
 
     @property
     def flux_zero_point(self) -> float:
@@ -286,101 +282,6 @@ def load_survey(
         f"{', '.join(builtin_surveys())}; or give the path of a survey TOML."
     )
     raise InputError(msg)
-
-
-def _measurement_keys(keys: Mapping[str, Any]) -> set[str]:
-    """Keys of magnitudes and of fluxes that are given, in the patterns or for one band."""
-    exceptions = keys.get("columns")
-    tables = [keys, *(exceptions.values() if isinstance(exceptions, Mapping) else ())]
-    dicts = [t.model_dump() if isinstance(t, BandColumns) else t for t in tables]
-    given = {key for t in dicts if isinstance(t, Mapping) for key in t if t[key] not in (None, {})}
-    return given & (MAGNITUDE_KEYS | FLUX_KEYS)
-
-
-def _check_bands(key: str, value: Mapping[str, Any], bands: Collection[str]) -> None:
-    for band in value:
-        if band not in bands:
-            msg = f"{key} names an unknown band {band!r}; the bands are {', '.join(bands)}."
-            raise ValueError(msg)
-
-
-def _check_measurements(survey: Survey) -> None:
-    used = _measurement_keys(survey.model_dump())
-    if used & MAGNITUDE_KEYS and used & FLUX_KEYS:
-        msg = (
-            f"{_join(used & MAGNITUDE_KEYS)} and {_join(used & FLUX_KEYS)} contradict each other; "
-            "give magnitude and error, or flux with flux_error or flux_ivar and a unit."
-        )
-        raise ValueError(msg)
-    if {"flux_unit", "zero_point"} <= used:
-        msg = "flux_unit and zero_point contradict each other; give one of them."
-        raise ValueError(msg)
-    value, errors = (
-        ("flux", {"flux_error", "flux_ivar"}) if "flux" in used else ("magnitude", {"error"})
-    )
-    for band in survey.bands:
-        given = _measurement_keys(survey.band_columns(band).model_dump())
-        if value not in given or len(given & errors) != 1:
-            msg = (
-                f"band {band!r} needs {value} and {' or '.join(sorted(errors))}, "
-                f"got {_join(given) or 'neither'}."
-            )
-            raise ValueError(msg)
-
-
-def _check_numbers(survey: Survey) -> None:
-    for key in ("depth", "softening", "a_ebv"):
-        for band, number in getattr(survey, key).items():
-            if not 0 < number < np.inf:
-                msg = f"{key} of band {band!r} must be a number above 0, got {number}."
-                raise ValueError(msg)
-    if survey.zero_point is not None and not np.isfinite(survey.zero_point):
-        msg = f"zero_point must be an AB magnitude, got {survey.zero_point}."
-        raise ValueError(msg)
-    both = {str(v) for v in survey.not_observed} & {str(v) for v in survey.not_detected}
-    if both:
-        msg = f"not_observed and not_detected both list {_join(both)}; keep it in one of them."
-        raise ValueError(msg)
-    _check_complete("softening", survey)
-
-
-def _check_extinction(survey: Survey) -> None:
-    has_column = any(survey.band_columns(band).extinction for band in survey.bands)
-    if has_column and survey.ebv is not None:
-        msg = "extinction and ebv contradict each other; give one of them."
-        raise ValueError(msg)
-    if (survey.ebv is None) != (not survey.a_ebv):
-        msg = "ebv (a column) and a_ebv (A / E(B-V) of each band) need each other; give both."
-        raise ValueError(msg)
-    _check_complete("a_ebv", survey)
-
-
-def _check_complete(key: str, survey: Survey) -> None:
-    value = getattr(survey, key)
-    lacking = [band for band in survey.bands if band not in value]
-    if value and lacking:
-        msg = f"{key} must give a number for every band, it lacks {', '.join(lacking)}."
-        raise ValueError(msg)
-
-
-def _check_columns(survey: Survey) -> None:
-    """No two bands may read the same column: a pattern without {band} would do that."""
-    for key in BandColumns.model_fields:
-        owners: dict[str, str] = {}
-        for band in survey.bands:
-            name = getattr(survey.band_columns(band), key)
-            if name in owners:
-                msg = (
-                    f"{key} of bands {owners[name]!r} and {band!r} is the same column {name!r}; "
-                    "write {band} where the pattern holds the band's name."
-                )
-                raise ValueError(msg)
-            if name is not None:
-                owners[name] = band
-
-
-def _join(names: Collection[str]) -> str:
-    return " and ".join(sorted(names))
 
 
 def _explain(error: ValidationError) -> str:

@@ -151,7 +151,7 @@ def _convert(
         arrays, survey, optional_bands=optional_bands
     )
     numbers = {
-        name: as_numbers(arrays[name], name)
+        name: np.array(as_numbers(arrays[name], name), dtype=np.float64)
         for name in (survey.redshift, *(survey.coordinates or ()))
         if name in arrays
     }

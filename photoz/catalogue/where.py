@@ -174,7 +174,14 @@ def _value(node: ast.AST, named: Mapping[str, NDArray[Any]]) -> Any:  # noqa: AN
         pairs = zip(node.ops, pairwise(values), strict=True)
         value = reduce(np.logical_and, [_compare(op, *pair) for op, pair in pairs])
     elif isinstance(node, ast.BoolOp):
-        value = reduce(LOGIC[type(node.op)], [_truth(_value(p, named)) for p in node.values])
+        value = reduce(
+            LOGIC[type(node.op)],
+            [
+                _truth(_value(p, named))
+                for p in ast.iter_child_nodes(node)
+                if isinstance(p, ast.expr)
+            ],
+        )
     elif isinstance(node, ast.UnaryOp):
         value = _apply(node.op, _value(node.operand, named))
     elif isinstance(node, ast.BinOp):

@@ -1,0 +1,131 @@
+"""What the keys of a survey must fulfil together, beyond the type of each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from math import inf, isfinite
+from typing import Any
+
+__all__ = ["check_keys", "measurement_keys"]
+
+MAGNITUDE_KEYS = {"magnitude", "error", "softening"}
+FLUX_KEYS = {"flux", "flux_error", "flux_ivar", "flux_unit", "zero_point"}
+
+Keys = Mapping[str, Any]
+
+
+def measurement_keys(keys: Keys) -> set[str]:
+    """Keys of magnitudes and of fluxes that are given, as patterns or for one band."""
+    exceptions = keys.get("columns")
+    tables = [keys, *(exceptions.values() if isinstance(exceptions, Mapping) else ())]
+    given = {
+        key for t in tables if isinstance(t, Mapping) for key in t if t[key] not in (None, {})
+    }
+    return given & (MAGNITUDE_KEYS | FLUX_KEYS)
+
+
+def check_keys(keys: Keys, columns: Mapping[str, Keys]) -> None:
+    """Hold the keys of a survey against each other.
+
+    Parameters
+    ----------
+    keys
+        All keys of the survey and their values.
+    columns
+        Of each band the column of every pattern, None where there is none.
+
+    Raises
+    ------
+    ValueError
+        If two keys contradict each other, one lacks another, or a number is impossible.
+    """
+    if not columns or len(columns) < len(keys["bands"]):
+        msg = f"bands must name at least one band and none twice, got {list(keys['bands'])}."
+        raise ValueError(msg)
+    for key in ("depth", "softening", "a_ebv", "columns"):
+        _check_bands(key, keys[key], columns)
+    _check_measurements(keys, columns)
+    _check_numbers(keys)
+    _check_extinction(keys, columns)
+    _check_distinct(columns)
+
+
+def _check_bands(key: str, value: Keys, bands: Collection[str]) -> None:
+    for band in value:
+        if band not in bands:
+            msg = f"{key} names an unknown band {band!r}; the bands are {', '.join(bands)}."
+            raise ValueError(msg)
+    # An exception may be made for one band; coefficients of only some would mix two kinds.
+    lacking = [band for band in bands if band not in value]
+    if key in ("softening", "a_ebv") and value and lacking:
+        msg = f"{key} must give a number for every band, it lacks {', '.join(lacking)}."
+        raise ValueError(msg)
+
+
+def _check_measurements(keys: Keys, columns: Mapping[str, Keys]) -> None:
+    used = measurement_keys(keys)
+    if used & MAGNITUDE_KEYS and used & FLUX_KEYS:
+        msg = (
+            f"{_join(used & MAGNITUDE_KEYS)} and {_join(used & FLUX_KEYS)} contradict each other; "
+            "give magnitude and error, or flux with flux_error or flux_ivar and a unit."
+        )
+        raise ValueError(msg)
+    if {"flux_unit", "zero_point"} <= used:
+        msg = "flux_unit and zero_point contradict each other; give one of them."
+        raise ValueError(msg)
+    value, errors = "magnitude", {"error"}
+    if "flux" in used:
+        value, errors = "flux", {"flux_error", "flux_ivar"}
+    for band, names in columns.items():
+        given = measurement_keys(names)
+        if value not in given or len(given & errors) != 1:
+            msg = (
+                f"band {band!r} needs {value} and {' or '.join(sorted(errors))}, "
+                f"got {_join(given) or 'neither'}."
+            )
+            raise ValueError(msg)
+
+
+def _check_numbers(keys: Keys) -> None:
+    for key in ("depth", "softening", "a_ebv"):
+        for band, number in keys[key].items():
+            if not 0 < number < inf:
+                msg = f"{key} of band {band!r} must be a number above 0, got {number}."
+                raise ValueError(msg)
+    zero_point = keys["zero_point"]
+    if zero_point is not None and not isfinite(zero_point):
+        msg = f"zero_point must be an AB magnitude, got {zero_point}."
+        raise ValueError(msg)
+    # As text, because NaN equals nothing.
+    both = {str(v) for v in keys["not_observed"]} & {str(v) for v in keys["not_detected"]}
+    if both:
+        msg = f"not_observed and not_detected both list {_join(both)}; keep it in one of them."
+        raise ValueError(msg)
+
+
+def _check_extinction(keys: Keys, columns: Mapping[str, Keys]) -> None:
+    has_column = any(names["extinction"] is not None for names in columns.values())
+    if has_column and keys["ebv"] is not None:
+        msg = "extinction and ebv contradict each other; give one of them."
+        raise ValueError(msg)
+    if (keys["ebv"] is None) != (not keys["a_ebv"]):
+        msg = "ebv (a column) and a_ebv (A / E(B-V) of each band) need each other; give both."
+        raise ValueError(msg)
+
+
+def _check_distinct(columns: Mapping[str, Keys]) -> None:
+    """No two bands may read the same column: a pattern without {band} would do that."""
+    owners: dict[tuple[str, str], str] = {}
+    for band, names in columns.items():
+        for key, name in names.items():
+            owner = owners.setdefault((key, name), band) if name is not None else band
+            if owner != band:
+                msg = (
+                    f"{key} of bands {owner!r} and {band!r} is the same column {name!r}; "
+                    "write {band} where the pattern holds the band's name."
+                )
+                raise ValueError(msg)
+
+
+def _join(names: Collection[str]) -> str:
+    return " and ".join(sorted(names))
