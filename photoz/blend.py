@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photoz.calibration import Calibration
+from photoz.features import PhotometricFeatures
 from photoz.model import PhotozModel
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.photometry import Photometry
@@ -84,6 +85,11 @@ class PhotozBlend:
         return tuple(band for band in self.survey.bands if band in common)
 
     @property
+    def features(self) -> PhotometricFeatures:
+        """Features that the calibration sees: those of the first member."""
+        return self._first.features
+
+    @property
     def _first(self) -> PhotozModel:
         return next(iter(self.members.values()))
 
@@ -102,7 +108,7 @@ class PhotozBlend:
         )
         if self.calibration is None or not calibrated:
             return pz
-        return self.calibration.apply(pz, self._first.features.transform(photometry))
+        return self.calibration.apply(pz, self.features.transform(photometry))
 
     def outside_training(self, photometry: Photometry) -> NDArray[np.bool_]:
         """Whether each galaxy lies outside the training range in any band.

@@ -242,7 +242,7 @@ def _members(model: FittedModel) -> list[PhotozModel]:
     return [model] if isinstance(model, PhotozModel) else []
 
 
-def _replay(model: FittedModel, golden: Mapping[str, Any], directory: Path) -> None:
+def _replay(model: PhotozModel | PhotozBlend, golden: Mapping[str, Any], directory: Path) -> None:
     expected: NDArray[np.float64] = np.array(golden["density"], dtype=np.float64)
     density = model.predict_pdf(_golden_photometry(golden, model.survey)).density
     peak = expected.max(axis=1, keepdims=True)
@@ -312,7 +312,7 @@ def _unzipped(archive: Path, directory: Path) -> Path:
                 raise InputError(msg)
             for entry in bundle.infolist():
                 _inside(directory, entry.filename)
-            bundle.extractall(directory)  # noqa: S202 - every name was checked above
+            bundle.extractall(directory)
     except (zipfile.BadZipFile, EOFError) as error:
         msg = f"{archive} is not a complete zip file ({error}); export the model again."
         raise InputError(msg) from error

@@ -23,8 +23,11 @@ __all__ = ["FittedModel", "PhotozModel"]
 class FittedModel(Protocol):
     """What predicts p(z) from photometry: a `PhotozModel` or a blend of several."""
 
-    survey: Survey
     provenance: dict[str, Any]
+
+    @property
+    def survey(self) -> Survey:
+        """Survey whose photometry the model expects."""
 
     @property
     def z_grid(self) -> FloatArray:

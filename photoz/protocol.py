@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from photoz.augment import Augmentation
+from photoz.calibration import Calibration
 from photoz.estimators import get_estimator
 from photoz.estimators.base import OnStep
 from photoz.features import PhotometricFeatures
@@ -17,44 +18,11 @@ from photoz.metrics import score
 from photoz.model import PhotozModel
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.photometry import Photometry
+from photoz.samples import Sample, Samples
 from photoz.search import Scored
 from photoz.survey import Survey
 
-__all__ = ["Candidate", "Sample", "default_parameters", "out_of_fold"]
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """Galaxies of known redshift.
-
-    Parameters
-    ----------
-    photometry
-        Their photometry.
-    z_spec
-        Spectroscopic redshifts of shape ``(n_galaxies,)``.
-    weight
-        Sample weights of shape ``(n_galaxies,)``, or None if all are equal.
-    reliability
-        Probability that each redshift is right, shape ``(n_galaxies,)``, or None.
-    """
-
-    photometry: Photometry
-    z_spec: FloatArray
-    weight: FloatArray | None = None
-    reliability: FloatArray | None = None
-
-    def __len__(self) -> int:
-        return len(self.z_spec)
-
-    def __getitem__(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Sample:
-        return replace(
-            self,
-            photometry=self.photometry[rows],
-            z_spec=self.z_spec[rows],
-            weight=None if self.weight is None else self.weight[rows],
-            reliability=None if self.reliability is None else self.reliability[rows],
-        )
+__all__ = ["Candidate", "HeldBack", "calibrate", "default_parameters", "hold_back"]
 
 
 @dataclass(frozen=True)
@@ -126,26 +94,84 @@ class Candidate:
         return _fit(self.model(get_estimator(self.family).fold_parameters()), sample)
 
 
-def out_of_fold(candidate: Candidate, sample: Sample, folds: NDArray[np.integer]) -> RedshiftPDF:
-    """Densities of galaxies by fits that have not seen them.
+@dataclass(frozen=True, eq=False)
+class HeldBack:
+    """Densities of fitted galaxies, each by a fit that has not seen it.
 
     Parameters
     ----------
-    candidate
-        What is fitted, once per fold.
-    sample
-        The galaxies.
+    pz
+        Uncalibrated densities.
+    rows
+        Which of the fitted galaxies they belong to.
     folds
-        Fold of each galaxy, shape ``(n_galaxies,)``.
+        Fold of each, shape ``(n_galaxies,)``, for what is learned from them in turn.
     """
-    parts, rows = [], []
-    for fold in np.unique(folds):
-        inside = np.flatnonzero(folds == fold)
-        model = candidate.fit_fold(sample[folds != fold])
+
+    pz: RedshiftPDF
+    rows: NDArray[np.integer]
+    folds: NDArray[np.integer]
+
+
+def hold_back(candidate: Candidate, samples: Samples) -> HeldBack:
+    """Densities to learn a calibration from.
+
+    Five folds give one for every fitted galaxy; where there are many, a fit to the training
+    rows gives one for every validation row.
+    """
+    sample = samples.fitted
+    if samples.has_many_rows:
+        rows = np.flatnonzero(samples.is_validation)
+        model = candidate.fit_fold(samples.train)
+        pz = model.predict_pdf(sample.photometry[rows], calibrated=False)
+        return HeldBack(pz, rows, samples.folds[rows])
+    parts, rows_of_parts = [], []
+    for fold in np.unique(samples.folds):
+        inside = np.flatnonzero(samples.folds == fold)
+        model = candidate.fit_fold(sample[samples.folds != fold])
         parts.append(model.predict_pdf(sample.photometry[inside], calibrated=False))
-        rows.append(inside)
-    order = np.argsort(np.concatenate(rows))
-    return RedshiftPDF.concatenate(parts)[order]
+        rows_of_parts.append(inside)
+    order = np.argsort(np.concatenate(rows_of_parts))
+    return HeldBack(RedshiftPDF.concatenate(parts)[order], np.arange(len(sample)), samples.folds)
+
+
+def calibrate(
+    features: PhotometricFeatures, held_back: HeldBack, sample: Sample
+) -> tuple[Calibration, RedshiftPDF]:
+    """Learn a calibration, and show what it does to galaxies it was not learned from.
+
+    Parameters
+    ----------
+    features
+        Fitted features of the model that is to be calibrated.
+    held_back
+        Its uncalibrated densities.
+    sample
+        The fitted galaxies.
+
+    Returns
+    -------
+    Calibration
+        Learned from all densities.
+    RedshiftPDF
+        The densities, each fold calibrated by what the other folds teach.
+    """
+    galaxies = sample[held_back.rows]
+    arguments = (
+        held_back.pz,
+        galaxies.z_spec,
+        features.transform(galaxies.photometry),
+        held_back.folds,
+    )
+    settings: dict[str, Any] = {
+        "magnitude_columns": range(len(features.bands_)),
+        "sample_weight": galaxies.weight,
+        "reliability": galaxies.reliability,
+    }
+    return (
+        Calibration.fit(*arguments, **settings),
+        Calibration.cross_fit(*arguments, **settings),
+    )
 
 
 def default_parameters(family: str) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     PositiveFloat,
     ValidationError,
     field_validator,
@@ -21,7 +23,7 @@ from pydantic import (
 from photoz.errors import InputError
 from photoz.estimators import get_estimator, registered_estimators
 from photoz.estimators.base import Choice, Range
-from photoz.survey import Survey, explain, load_survey, suggest
+from photoz.survey import Survey, load_survey, suggest
 
 __all__ = ["FLOORS", "CatalogueSettings", "Experiment", "Searched"]
 
@@ -41,28 +43,40 @@ class _Settings(BaseModel):
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
-class SearchedRange(_Settings):
-    """Ends of a range to search; two integers make it a range of integers."""
-
-    low: int | float
-    high: int | float
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not self.low < self.high or (self.log and not self.low > 0):
-            msg = f"expected low < high, and low > 0 where log = true, got {self.low}, {self.high}."
-            raise ValueError(msg)
-        return self
+def _as_tuple(value: Any) -> Any:  # noqa: ANN401 - whatever a TOML file holds
+    return (value,) if isinstance(value, str) else value
 
 
-class SearchedChoice(_Settings):
-    """Values to search."""
-
-    choices: Annotated[tuple[bool | int | float | str, ...], Field(strict=False, min_length=1)]
+OneOrMore = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(strict=False)]
 
 
-Searched = bool | int | float | str | SearchedRange | SearchedChoice
+def _parse_searched(value: Any) -> Any:  # noqa: ANN401 - whatever a TOML file holds
+    """A value stays, ``{low, high, log}`` becomes a range and ``{choices}`` a choice."""
+    if isinstance(value, bool | int | float | str | Range | Choice):
+        return value
+    keys = set(value) if isinstance(value, dict) else set()
+    if {"low", "high"} <= keys <= {"low", "high", "log"}:
+        return _parse_range(value["low"], value["high"], value.get("log", False))
+    if keys == {"choices"} and isinstance(value["choices"], list) and value["choices"]:
+        return Choice(tuple(value["choices"]))
+    msg = f"expected a value, {{ low, high, log }} or {{ choices = [...] }}, got {value!r}."
+    raise ValueError(msg)
+
+
+def _parse_range(low: Any, high: Any, log: Any) -> Range:  # noqa: ANN401
+    numbers = all(
+        isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)
+    )
+    if not numbers or not isinstance(log, bool) or not low < high or (log and not low > 0):
+        msg = (
+            f"expected numbers low < high, above 0 where log = true, got low = {low!r}, "
+            f"high = {high!r}, log = {log!r}."
+        )
+        raise ValueError(msg)
+    return Range(low, high, log=log)
+
+
+Searched = Annotated[bool | int | float | str | Range | Choice, PlainValidator(_parse_searched)]
 """A value fixes a parameter; a range or choices let the search find it."""
 
 
@@ -70,8 +84,8 @@ class CatalogueSettings(_Settings):
     """Table ``[catalogue]``: where the galaxies are."""
 
     dataset: str | None = None
-    path: str | Names | None = None
-    test_path: str | Names | None = None
+    path: OneOrMore | None = None
+    test_path: OneOrMore | None = None
     where: str | None = None
     weight: str | None = None
     reliability: str | float | None = None
@@ -107,8 +121,8 @@ class SplitSettings(_Settings):
 class AugmentSettings(_Settings):
     """Table ``[augment]``: noisy copies of the training galaxies."""
 
-    noise_copies: Searched = SearchedChoice(choices=(0, 4, 9))
-    noise_scale: Searched = SearchedRange(low=0.0, high=0.8)
+    noise_copies: Searched = Choice((0, 4, 9))
+    noise_scale: Searched = Range(0.0, 0.8)
     depth_scale: float = Field(default=3.0, ge=0)
     band_dropout: float = Field(default=0.0, ge=0, lt=1)
 
@@ -116,7 +130,7 @@ class AugmentSettings(_Settings):
 class FeatureSettings(_Settings):
     """Table ``[features]``."""
 
-    errors: Searched = SearchedChoice(choices=(True, False))
+    errors: Searched = Choice((True, False))
     extra: Names = ()
 
 
@@ -160,14 +174,14 @@ class Experiment(_Settings):
     features: FeatureSettings = FeatureSettings()
     search: SearchSettings = SearchSettings()
     tracking: TrackingSettings = TrackingSettings()
-    estimators: dict[str, dict[str, Searched | Names]] = Field(default_factory=_default_estimators)
+    estimators: dict[str, dict[str, Any]] = Field(default_factory=_default_estimators)
     directory: Path = Field(default=Path(), exclude=True)
 
-    def __init__(self, **keys: Any) -> None:
+    def __init__(self, **keys: Any) -> None:  # noqa: ANN401 - whatever a TOML file holds
         try:
             super().__init__(**keys)
         except ValidationError as error:
-            raise InputError(explain(error, type(self))) from None
+            raise InputError(_explain(error, type(self))) from None
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Experiment:
@@ -193,6 +207,34 @@ class Experiment(_Settings):
             msg = f"{path}: {error}"
             raise InputError(msg) from None
 
+    def replaced(
+        self,
+        *,
+        catalogue: Path | None = None,
+        test: Path | None = None,
+        trials: int | None = None,
+    ) -> Experiment:
+        """The same experiment on another catalogue, another held-out file or another budget.
+
+        Parameters
+        ----------
+        catalogue, test
+            Files relative to the working directory; as in the file if left out.
+        trials
+            Trials per estimator; as in the file if left out.
+        """
+        table = dict(self.catalogue)
+        if catalogue is not None:
+            survey = self.catalogue.survey or self.catalogue.dataset
+            table |= {"dataset": None, "path": (str(catalogue.absolute()),), "test_path": None}
+            table |= {"survey": None if self.survey else survey}
+        if test is not None:
+            table |= {"test_path": (str(test.absolute()),)}
+        search = dict(self.search) | ({} if trials is None else {"trials": trials})
+        return self.model_copy(
+            update={"catalogue": CatalogueSettings(**table), "search": SearchSettings(**search)}
+        )
+
     @model_validator(mode="after")
     def _check_survey(self) -> Self:
         if (self.survey is None) == (self.catalogue.survey is None):
@@ -208,12 +250,10 @@ class Experiment(_Settings):
         if not set(tables) - {_BLEND, *FLOORS}:
             msg = f"expected at least one estimator besides {_BLEND} and the floors."
             raise ValueError(msg)
-        for name, table in tables.items():
-            if name == _BLEND:
-                _check_blend(table, tables)
-            else:
-                _check_table(name, table)
-        return tables
+        return {
+            name: _check_blend(table, tables) if name == _BLEND else _check_table(name, table)
+            for name, table in tables.items()
+        }
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -225,8 +265,7 @@ class Experiment(_Settings):
         """Estimators that the blend pools; none if there is no blend."""
         if _BLEND not in self.estimators or len(self.families) < 2:
             return ()
-        members = self.estimators[_BLEND].get("members", self.families)
-        return tuple(members) if not isinstance(members, str) else (members,)
+        return tuple(self.estimators[_BLEND].get("members", self.families))
 
     def load_survey(self) -> Survey:
         """Survey of the catalogue, with the further input columns of ``[features]``."""
@@ -258,24 +297,11 @@ class Experiment(_Settings):
             **{f"augment.{key}": value for key, value in self.augment},
             "features.errors": self.features.errors,
         }
-        space = {key: _searched(value) for key, value in wanted.items() if _is_searched(value)}
-        fixed = {key: value for key, value in wanted.items() if not _is_searched(value)}
-        return space, fixed
+        space = {key: value for key, value in wanted.items() if isinstance(value, Range | Choice)}
+        return space, {key: value for key, value in wanted.items() if key not in space}
 
 
-def _is_searched(value: Any) -> bool:  # noqa: ANN401 - whatever a TOML file holds
-    return isinstance(value, SearchedRange | SearchedChoice | Range | Choice)
-
-
-def _searched(value: SearchedRange | SearchedChoice | Range | Choice) -> Range | Choice:
-    if isinstance(value, SearchedRange):
-        return Range(value.low, value.high, log=value.log)
-    if isinstance(value, SearchedChoice):
-        return Choice(value.choices)
-    return value
-
-
-def _check_table(name: str, table: Mapping[str, Any]) -> None:
+def _check_table(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
     if name not in registered_estimators():
         known = [*registered_estimators(), _BLEND]
         msg = f"unknown estimator {name!r}{suggest(name, known)}; there are {', '.join(known)}."
@@ -290,15 +316,57 @@ def _check_table(name: str, table: Mapping[str, Any]) -> None:
                 f"the keys are {', '.join(parameters)}."
             )
             raise ValueError(msg)
+    return {key: _parse_searched(value) for key, value in table.items()}
 
 
-def _check_blend(table: Mapping[str, Any], tables: Mapping[str, Any]) -> None:
+def _check_blend(table: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
     for key in table:
         if key != "members":
             msg = f"unknown key {key!r} in [estimators.{_BLEND}]; the only key is members."
             raise ValueError(msg)
-    members = table.get("members", ())
-    for member in (members,) if isinstance(members, str) else members:
+    if "members" not in table:
+        return {}
+    members = tuple(_as_tuple(table["members"]))
+    for member in members:
         if member not in tables or member in (_BLEND, *FLOORS):
             msg = f"blend member {member!r} is not among the estimators of this file."
             raise ValueError(msg)
+    return {"members": members}
+
+
+def _explain(error: ValidationError, root: type[BaseModel]) -> str:
+    """Put what pydantic found into one line, with the keys that exist."""
+    lines = []
+    for mistake in error.errors():
+        table, keys = _table_of(root, mistake["loc"])
+        key = str(mistake["loc"][-1]) if mistake["loc"] else ""
+        where = f" in [{table}]" if table else ""
+        if mistake["type"] == "extra_forbidden":
+            hint = suggest(key, keys)
+            lines.append(f"unknown key {key!r}{where}{hint}; the keys are {', '.join(keys)}.")
+        elif mistake["type"] == "missing":
+            lines.append(f"{key!r} is missing{where}.")
+        elif mistake["type"] == "value_error":
+            lines.append(f"{f'[{table}]: ' if table else ''}{mistake['ctx']['error']}")
+        else:
+            expected = mistake["msg"].replace("Input should be", "expected")
+            place = ".".join(str(part) for part in mistake["loc"] if str(part) in keys) or key
+            lines.append(f"{place}{where}: {expected}, got {mistake['input']!r}.")
+    return " ".join(dict.fromkeys(lines))
+
+
+def _table_of(root: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, list[str]]:
+    """Name of the table in which a mistake lies, and the keys of that table."""
+    table, path = root, []
+    for part in loc[:-1]:
+        field = table.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if not (inspect.isclass(inner) and issubclass(inner, BaseModel)):
+            break
+        table = inner
+        path.append(str(part))
+    if loc and str(loc[-1]) in root.model_fields and not path:
+        inner = root.model_fields[str(loc[-1])].annotation
+        if inspect.isclass(inner) and issubclass(inner, BaseModel):
+            return str(loc[-1]), list(inner.model_fields)
+    return ".".join(path), [key for key in table.model_fields if key != "directory"]

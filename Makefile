@@ -1,0 +1,56 @@
+# Every target sets up what it needs: `make test` works in a fresh clone.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+FILE ?= experiments/sdss.toml
+
+# LightGBM and torch otherwise wait busily for each other on a shared machine.
+export OMP_WAIT_POLICY := PASSIVE
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.DEFAULT_GOAL := help
+.PHONY: help setup experiment test slow check lint format types ui data benchmark clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## make the virtual environment with the tested versions
+
+# torch first, by its exact version: a range would let pip fetch a build of several GB.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+experiment: $(STAMP) ## search, test, track and export the models of FILE (experiments/sdss.toml)
+	$(BIN)/photoz experiment $(FILE)
+
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest -m 'not slow'
+
+slow: $(STAMP) ## run the tests that need servers, a browser or minutes
+	$(BIN)/python -m pytest -m slow
+
+check: lint types test ## lint, types and tests
+
+lint: $(STAMP) ## ruff: lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP) ## mypy, strict
+	$(BIN)/mypy
+
+ui: $(STAMP) ## open MLflow on mlruns/ at http://127.0.0.1:5000
+	$(BIN)/photoz ui
+
+data: $(STAMP) ## fetch the named data sets
+	$(BIN)/photoz data
+
+benchmark: $(STAMP) ## time scoring and fits
+	$(BIN)/python experiments/benchmarks/scoring.py
+
+clean: ## remove what the targets made, but no data and no runs
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

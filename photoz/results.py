@@ -1,0 +1,224 @@
+"""Results of an experiment: what became of each estimator, and the files that tell it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import photoz
+from photoz.bundle import save_model
+from photoz.evaluation import Evaluation
+from photoz.model import FittedModel, PhotozModel
+from photoz.protocol import HeldBack
+from photoz.samples import Samples
+from photoz.scoring import prediction_columns
+from photoz.search import SearchResult
+from photoz.settings import FLOORS, Experiment
+
+__all__ = ["Outcome", "Results"]
+
+_LIBRARIES = ("numpy", "scipy", "scikit-learn", "lightgbm", "torch", "optuna", "mlflow")
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What became of one estimator.
+
+    Parameters
+    ----------
+    name
+        Name of the estimator.
+    parameters
+        Parameters of the final fit.
+    model
+        The final fit with its calibration.
+    held_back
+        Uncalibrated densities of the fitted galaxies by fits that have not seen them.
+    validation
+        Evaluation of those densities, calibrated by what the other folds teach.
+    test
+        The one evaluation of the held-out galaxies.
+    fit_seconds
+        Wall time of the final fit.
+    search
+        The trials; None for a blend, which has none.
+    """
+
+    name: str
+    parameters: dict[str, Any]
+    model: FittedModel
+    held_back: HeldBack
+    validation: Evaluation
+    test: Evaluation
+    fit_seconds: float
+    search: SearchResult | None = None
+
+    def fitted_model(self) -> PhotozModel:
+        """The model where it is a single one, as a blend's members are."""
+        if not isinstance(self.model, PhotozModel):
+            msg = f"{self.name} is a blend; only single models can be pooled."
+            raise TypeError(msg)
+        return self.model
+
+    def entry(self, bundle: str | None, run_id: str | None) -> dict[str, Any]:
+        """The estimator's part of ``report.json``."""
+        found = self.search
+        return {
+            "parameters": self.parameters,
+            "validation": self.validation.metrics,
+            "test": self.test.metrics,
+            "test_interval": {key: list(ends) for key, ends in self.test.intervals.items()},
+            "fit_seconds": self.fit_seconds,
+            "search_seconds": found.seconds if found else 0.0,
+            "trials": len(found.trials) if found else 0,
+            "timed_out": found.timed_out if found else False,
+            "bundle": bundle,
+            "mlflow_run_id": run_id,
+        }
+
+
+class Results:
+    """Folder of results that appears under its name only when all of it is there.
+
+    Parameters
+    ----------
+    directory
+        Where the results go; what stands there is replaced at the end.
+    experiment
+        The experiment.
+    samples
+        Its galaxies.
+
+    Attributes
+    ----------
+    outcomes
+        What became of each estimator so far, by name.
+    """
+
+    def __init__(self, directory: Path, experiment: Experiment, samples: Samples) -> None:
+        self.directory = directory
+        self.experiment = experiment
+        self.samples = samples
+        self.outcomes: dict[str, Outcome] = {}
+        self._entries: dict[str, dict[str, Any]] = {}
+
+    def __enter__(self) -> Self:
+        self.directory.parent.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(
+            tempfile.mkdtemp(dir=self.directory.parent, prefix=f".{self.directory.name}-")
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add(self, outcome: Outcome, run_id: str | None) -> Path:
+        """Keep an outcome and write its bundle.
+
+        Parameters
+        ----------
+        outcome
+            What became of an estimator.
+        run_id
+            Its run in MLflow.
+
+        Returns
+        -------
+        Path
+            The bundle, in the folder that is still to be renamed.
+        """
+        place = Path("models") / outcome.name
+        outcome.model.provenance = self._provenance(outcome)
+        save_model(outcome.model, self._folder / place)
+        self.outcomes[outcome.name] = outcome
+        self._entries[outcome.name] = outcome.entry(place.as_posix(), run_id)
+        return self._folder / place
+
+    def finish(self) -> dict[str, Any]:
+        """Write the report and the test predictions, and give the folder its name.
+
+        Returns
+        -------
+        dict
+            What ``report.json`` holds.
+        """
+        report = self.report()
+        (self._folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        self._write_predictions()
+        if self.directory.exists():
+            self.directory.replace(self._folder / "replaced")
+        done = self._folder.with_name(f"{self._folder.name}-done")
+        self._folder.rename(done)
+        done.rename(self.directory)
+        shutil.rmtree(self.directory / "replaced", ignore_errors=True)
+        return report
+
+    def report(self) -> dict[str, Any]:
+        """What ``report.json`` holds."""
+        return {
+            "name": self.experiment.name,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "photoz_version": photoz.__version__,
+            "data": self.samples.summary(),
+            "split_sha256": self.samples.split_sha256,
+            "estimators": self._entries,
+            "champion": self.champion,
+        }
+
+    @property
+    def champion(self) -> str:
+        """The best on validation rows; the floors never are."""
+        metric = self.experiment.search.metric
+        rivals = [name for name in self.outcomes if name not in FLOORS]
+        return min(rivals, key=lambda name: self.outcomes[name].validation.metrics[metric])
+
+    def _provenance(self, outcome: Outcome) -> dict[str, Any]:
+        return {
+            "experiment": self.experiment.name,
+            "seed": self.experiment.seed,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "data_sha256": self.samples.sha256,
+            "split_sha256": self.samples.split_sha256,
+            "simulated": self.samples.is_simulated,
+            "n_fitted": len(self.samples.fitted),
+            "versions": library_versions(),
+            "validation": outcome.validation.metrics,
+            "test": outcome.test.metrics,
+        }
+
+    def _write_predictions(self) -> None:
+        test = self.samples.test
+        columns: dict[str, Any] = {
+            self.samples.survey.id or "objectId": self.samples.test_id,
+            "z_spec": test.z_spec,
+        }
+        for name, outcome in self.outcomes.items():
+            columns |= prediction_columns(outcome.model, test.photometry, name=name)
+        pq.write_table(pa.table(columns), self._folder / "test_predictions.parquet")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide the figures."""
+    versions = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
