@@ -180,6 +180,7 @@ def load_samples(experiment: Experiment, data: Path = Path("data")) -> Samples:
     official = _read(experiment, survey, test_paths) if test_paths else None
     parts = split(
         catalogue,
+        declared_ids=survey.id is not None,
         by=experiment.split.by,
         validation=experiment.split.validation,
         test=experiment.split.test,
