@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 # LightGBM and torch read this when they are imported: without it their threads wait busily.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -115,7 +115,9 @@ def predict(
     catalogue: Annotated[list[Path], typer.Argument(help="Catalogue files.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
     survey: SurveyOption = None,
-    pdf: Annotated[str, typer.Option(help="Form of p(z): quantiles, grid or none.")] = "quantiles",
+    pdf: Annotated[
+        Literal["quantiles", "grid", "none"], typer.Option(help="Form of p(z) to add.")
+    ] = "quantiles",
     keep: Annotated[
         list[str] | None, typer.Option(help="Column to carry over; may be repeated.")
     ] = None,
@@ -215,10 +217,10 @@ def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open MLflow on the runs of this directory, for this machine only."""
-    from photoz.tracking import server_command
+    from photoz.tracking import serve
 
     try:
-        subprocess.run(server_command(port), check=True)  # noqa: S603 - our own command
+        serve(port)
     except subprocess.CalledProcessError as error:
         raise typer.Exit(_FAILURE) from error
 

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import photoz
-from photoz.blend import PhotozBlend, Pool
-from photoz.cells import photometric_conditions
-from photoz.estimators.base import OnStep
-from photoz.evaluation import evaluate
-from photoz.model import FittedModel
-from photoz.pdf import RedshiftPDF
-from photoz.protocol import Candidate, HeldBack, calibrate, default_parameters, hold_back
-from photoz.results import Outcome, Results
+from photoz.family import Family
+from photoz.outcome import Outcome, blend_families
+from photoz.plots import plot_evaluation, plot_search
+from photoz.results import Results
 from photoz.samples import Samples, load_samples
-from photoz.search import Scored, SearchResult, Trial, search, study_name
 from photoz.settings import FLOORS, Experiment
-from photoz.tracking import EstimatorRun, Tracking
+from photoz.tracking import EstimatorRun, TrackedData, Tracking
 
 __all__ = ["OnProgress", "run"]
 
@@ -41,138 +33,79 @@ def run(
         Where the results go: ``report.json``, ``report.html``, ``models/`` and
         ``test_predictions.parquet``. What stands there is replaced once all is complete.
     on_progress
-        Called after every trial.
+        Called after every trial with the estimator, the trials done and their number.
 
     Returns
     -------
     dict
         What ``report.json`` holds.
+
+    Raises
+    ------
+    InputError
+        If the catalogue or the settings cannot be used.
+    RuntimeError
+        If every trial of an estimator failed.
     """
     samples = load_samples(experiment)
     tracking = Tracking(experiment.tracking.uri, experiment.name)
-    flow = _Flow(experiment, samples, tracking, on_progress or _ignore)
+    data = _tracked_data(experiment, samples)
+    metric = experiment.search.metric
+    versions: dict[str, str] = {}
+
+    def finish(outcome: Outcome, tracked: EstimatorRun) -> None:
+        bundle = results.add(outcome, tracked.run_id)
+        _track(outcome, tracked)
+        # Whoever fetches a registered model must not get the galaxies that trained it.
+        if outcome.name not in FLOORS:
+            versions[outcome.name] = tracked.log_model(bundle)
+
     with Results(directory, experiment, samples) as results:
-        for family in (*experiment.families, *FLOORS):
-            with tracking.run(family, **flow.tags(family)) as tracked:
-                results.add(flow.family(family, tracked), tracked.run_id)
+        for name in (*experiment.families, *FLOORS):
+            with tracking.run(name, data=data, metric=metric) as tracked:
+                family = Family(name, experiment, samples)
+                found, candidate = family.search(
+                    storage=experiment.search.storage or tracking.folder / "optuna.log",
+                    on_trial=lambda trial, name=name, tracked=tracked: (
+                        tracked.log_trial(trial),
+                        on_progress and on_progress(name, trial.number + 1, family.n_trials),
+                    ),
+                )
+                finish(family.finish(found, candidate), tracked)
         if experiment.blend_members:
-            with tracking.run("blend", **flow.tags("blend")) as tracked:
-                results.add(flow.blend(results.outcomes), tracked.run_id)
+            with tracking.run("blend", data=data, metric=metric) as tracked:
+                members = {name: results.outcomes[name] for name in experiment.blend_members}
+                finish(blend_families(members, samples, experiment.seed), tracked)
+        tracking.promote(versions[results.champion])
         return results.finish()
 
 
-@dataclass(frozen=True)
-class _Flow:
-    """The steps from a sample to a tested model, for one estimator after the other."""
-
-    experiment: Experiment
-    samples: Samples
-    tracking: Tracking
-    on_progress: OnProgress
-
-    def tags(self, family: str) -> dict[str, Any]:
-        return {"family": family, "samples": self.samples.summary()}
-
-    def family(self, family: str, tracked: EstimatorRun) -> Outcome:
-        """Search a family, then fit, calibrate and test the best of it."""
-        found, candidate = self.search(family, tracked)
-        held_back = hold_back(candidate, self.samples)
-        started = time.perf_counter()
-        model = candidate.fit(self.samples.fitted)
-        seconds = time.perf_counter() - started
-        validated = held_back.pz
-        if family not in FLOORS:
-            model.calibration, validated = calibrate(
-                model.features, held_back, self.samples.fitted
-            )
-        tested = self.test(family, candidate.parameters, model, held_back, validated, seconds)
-        return replace(tested, search=found)
-
-    def blend(self, outcomes: dict[str, Outcome]) -> Outcome:
-        """Pool the fitted families, then calibrate and test the pool."""
-        names = self.experiment.blend_members
-        members = [outcomes[name].held_back for name in names]
-        sample = self.samples.fitted[members[0].rows]
-        started = time.perf_counter()
-        arguments = ([member.pz for member in members], sample.z_spec, members[0].folds)
-        extra: dict[str, Any] = {
-            "sample_weight": sample.weight,
-            "reliability": sample.reliability,
-        }
-        pool = Pool.fit(*arguments, **extra)
-        held_back = replace(members[0], pz=Pool.cross_fit(*arguments, **extra))
-        model = PhotozBlend({name: outcomes[name].fitted_model() for name in names}, pool)
-        model.calibration, validated = calibrate(model.features, held_back, self.samples.fitted)
-        seconds = time.perf_counter() - started
-        return self.test("blend", pool.to_dict(), model, held_back, validated, seconds)
-
-    def search(self, family: str, tracked: EstimatorRun) -> tuple[SearchResult, Candidate]:
-        """Search the parameters of a family on the validation rows."""
-        experiment, samples = self.experiment, self.samples
-        space, fixed = experiment.space(family)
-        fixed.setdefault("z_max", samples.z_max)
-        train, validation = samples.train, samples.validation
-        settings = experiment.search
-
-        def candidate(parameters: dict[str, Any]) -> Candidate:
-            return Candidate(family, {**fixed, **parameters}, samples.survey, experiment.seed)
-
-        def objective(parameters: dict[str, Any], on_step: OnStep) -> Scored:
-            return candidate(parameters).trial(train, validation, settings.metric, on_step)
-
-        def on_trial(trial: Trial) -> None:
-            tracked.log_trial(trial)
-            self.on_progress(family, trial.number + 1, max(settings.trials, 1) if space else 1)
-
-        found = search(
-            objective,
-            space,
-            study_name=study_name(
-                f"{experiment.name}-{family}",
-                {"data": samples.sha256, "split": samples.split_sha256, "fixed": fixed},
-                {"space": space, "metric": settings.metric, "seed": experiment.seed},
-                {"survey": samples.survey.model_dump(mode="json"), "version": photoz.__version__},
-                {"where": experiment.catalogue.where, "weight": experiment.catalogue.weight},
-                {"reliability": experiment.catalogue.reliability},
-            ),
-            storage=settings.storage or self.tracking.folder / "optuna.log",
-            n_trials=settings.trials,
-            timeout=settings.timeout,
-            seed=experiment.seed,
-            defaults={key: default_parameters(family)[key] for key in space},
-            on_trial=on_trial,
-        )
-        return found, candidate({**found.best.parameters, **found.best.tuned})
-
-    def test(
-        self,
-        name: str,
-        parameters: Mapping[str, Any],
-        model: FittedModel,
-        held_back: HeldBack,
-        validated: RedshiftPDF,
-        fit_seconds: float,
-    ) -> Outcome:
-        """Score the held-back densities, then, once, the held-out galaxies."""
-        samples = self.samples
-        known = samples.fitted[held_back.rows]
-        pz = model.predict_pdf(samples.test.photometry)
-        return Outcome(
-            name=name,
-            parameters=dict(parameters),
-            model=model,
-            held_back=held_back,
-            validation=evaluate(known.z_spec, validated, random_state=self.experiment.seed),
-            test=evaluate(
-                samples.test.z_spec,
-                pz,
-                groups=samples.test_groups,
-                random_state=self.experiment.seed,
-                conditions=photometric_conditions(samples.test.photometry),
-            ),
-            fit_seconds=fit_seconds,
-        )
+def _tracked_data(experiment: Experiment, samples: Samples) -> TrackedData:
+    table = experiment.catalogue
+    sizes = samples.summary()
+    return TrackedData(
+        name=table.dataset or experiment.name,
+        source=table.dataset or ", ".join(table.path or ()),
+        sha256=samples.sha256,
+        split_sha256=samples.split_sha256,
+        n_rows={
+            "training": sizes["n_train"],
+            "validation": sizes["n_validation"],
+            "test": sizes["n_test"],
+        },
+        columns=samples.survey.columns_needed(truth=True),
+    )
 
 
-def _ignore(what: str, done: int, total: int | None) -> None:
-    """Take no notice of progress."""
+def _track(outcome: Outcome, tracked: EstimatorRun) -> None:
+    tracked.log_parameters(outcome.parameters)
+    tracked.log_metrics(outcome.validation.metrics, part="validation")
+    tracked.log_metrics(outcome.test.metrics, part="test", intervals=outcome.test.intervals)
+    seconds = {"fit_seconds": outcome.fit_seconds}
+    figures = {f"plots/{key}.png": plot for key, plot in plot_evaluation(outcome.test).items()}
+    if outcome.search is not None:
+        seconds["search_seconds"] = outcome.search.seconds
+        history = [(trial.number, trial.value, trial.state) for trial in outcome.search.trials]
+        figures["plots/search.png"] = plot_search(history)
+    tracked.log_metrics(seconds)
+    tracked.log_artifacts({**figures, "evaluation.json": outcome.test.to_dict()})

@@ -241,7 +241,8 @@ class RedshiftPDF:
         curvature = left - 2 * top + right
         inner = (peak == middle) & (curvature < 0)
         shift = np.divide(0.5 * (left - right), curvature, out=np.zeros(len(self)), where=inner)
-        return self.z_grid[peak] + self.step * shift
+        mode: FloatArray = self.z_grid[peak] + self.step * shift
+        return mode
 
     def odds(self, width: float = 0.06) -> FloatArray:
         """Probability within ``mode ± width (1 + mode)``, shape ``(n_galaxies,)``.
@@ -262,7 +263,7 @@ class RedshiftPDF:
         ``(n_galaxies,)``.
         """
         above = self.density > share * self.density.max(axis=1, keepdims=True, initial=0)
-        return above[:, 0] + (above[:, 1:] & ~above[:, :-1]).sum(axis=1)
+        return np.asarray(above[:, 0] + (above[:, 1:] & ~above[:, :-1]).sum(axis=1))
 
     def sample(self, n_samples: int, random_state: int | np.random.Generator = 0) -> FloatArray:
         """Draw redshifts, shape ``(n_galaxies, n_samples)``."""

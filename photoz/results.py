@@ -1,4 +1,4 @@
-"""Results of an experiment: what became of each estimator, and the files that tell it."""
+"""Results: the folder of files that an experiment leaves behind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import platform
 import shutil
 import tempfile
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,74 +17,14 @@ import pyarrow.parquet as pq
 
 import photoz
 from photoz.bundle import save_model
-from photoz.evaluation import Evaluation
-from photoz.model import FittedModel, PhotozModel
-from photoz.protocol import HeldBack
+from photoz.outcome import Outcome
 from photoz.samples import Samples
 from photoz.scoring import prediction_columns
-from photoz.search import SearchResult
 from photoz.settings import FLOORS, Experiment
 
-__all__ = ["Outcome", "Results"]
+__all__ = ["Results", "library_versions"]
 
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "lightgbm", "torch", "optuna", "mlflow")
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What became of one estimator.
-
-    Parameters
-    ----------
-    name
-        Name of the estimator.
-    parameters
-        Parameters of the final fit.
-    model
-        The final fit with its calibration.
-    held_back
-        Uncalibrated densities of the fitted galaxies by fits that have not seen them.
-    validation
-        Evaluation of those densities, calibrated by what the other folds teach.
-    test
-        The one evaluation of the held-out galaxies.
-    fit_seconds
-        Wall time of the final fit.
-    search
-        The trials; None for a blend, which has none.
-    """
-
-    name: str
-    parameters: dict[str, Any]
-    model: FittedModel
-    held_back: HeldBack
-    validation: Evaluation
-    test: Evaluation
-    fit_seconds: float
-    search: SearchResult | None = None
-
-    def fitted_model(self) -> PhotozModel:
-        """The model where it is a single one, as a blend's members are."""
-        if not isinstance(self.model, PhotozModel):
-            msg = f"{self.name} is a blend; only single models can be pooled."
-            raise TypeError(msg)
-        return self.model
-
-    def entry(self, bundle: str | None, run_id: str | None) -> dict[str, Any]:
-        """The estimator's part of ``report.json``."""
-        found = self.search
-        return {
-            "parameters": self.parameters,
-            "validation": self.validation.metrics,
-            "test": self.test.metrics,
-            "test_interval": {key: list(ends) for key, ends in self.test.intervals.items()},
-            "fit_seconds": self.fit_seconds,
-            "search_seconds": found.seconds if found else 0.0,
-            "trials": len(found.trials) if found else 0,
-            "timed_out": found.timed_out if found else False,
-            "bundle": bundle,
-            "mlflow_run_id": run_id,
-        }
 
 
 class Results:

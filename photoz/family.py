@@ -1,0 +1,135 @@
+"""Family: from one estimator's search space to its tested model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import photoz
+from photoz.estimators.base import OnStep
+from photoz.outcome import Outcome, test_model
+from photoz.protocol import Candidate, calibrate, default_parameters, hold_back
+from photoz.samples import Samples
+from photoz.search import Scored, SearchResult, Trial, search, study_name
+from photoz.settings import FLOORS, Experiment
+
+__all__ = ["Family"]
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """One estimator of an experiment.
+
+    Parameters
+    ----------
+    name
+        Name of the estimator.
+    experiment
+        What to search and how long.
+    samples
+        The galaxies.
+    """
+
+    name: str
+    experiment: Experiment
+    samples: Samples
+
+    @property
+    def n_trials(self) -> int:
+        """Trials that a search of this family takes."""
+        return max(self.experiment.search.trials, 1) if self._space[0] else 1
+
+    def search(
+        self, *, storage: Path | str, on_trial: Callable[[Trial], object]
+    ) -> tuple[SearchResult, Candidate]:
+        """Search the parameters on the validation rows.
+
+        Parameters
+        ----------
+        storage
+            Journal file or database of the study.
+        on_trial
+            Called with every finished trial.
+
+        Returns
+        -------
+        SearchResult
+            The trials.
+        Candidate
+            The best choice, with what its fit chose by itself.
+        """
+        settings = self.experiment.search
+        space, fixed = self._space
+        train, validation = self.samples.train, self.samples.validation
+
+        def objective(parameters: dict[str, Any], on_step: OnStep) -> Scored:
+            candidate = self._candidate({**fixed, **parameters})
+            return candidate.trial(train, validation, settings.metric, on_step)
+
+        defaults = default_parameters(self.name)
+        found = search(
+            objective,
+            space,
+            study_name=self._study_name(),
+            storage=storage,
+            n_trials=settings.trials,
+            timeout=settings.timeout,
+            seed=self.experiment.seed,
+            defaults={key: defaults[key] for key in space if key in defaults},
+            on_trial=on_trial,
+        )
+        return found, self._candidate({**fixed, **found.best.parameters, **found.best.tuned})
+
+    def finish(self, found: SearchResult, candidate: Candidate) -> Outcome:
+        """Fit the best choice to all but the held-out galaxies, calibrate and test it.
+
+        Parameters
+        ----------
+        found, candidate
+            What `search` returned.
+        """
+        held_back = hold_back(candidate, self.samples)
+        started = time.perf_counter()
+        model = candidate.fit(self.samples.fitted)
+        fit_seconds = time.perf_counter() - started
+        validated = held_back.pz
+        if self.name not in FLOORS:
+            model.calibration, validated = calibrate(
+                model.features, held_back, self.samples.fitted
+            )
+        outcome = test_model(
+            self.name,
+            candidate.parameters,
+            model,
+            held_back,
+            validated,
+            samples=self.samples,
+            fit_seconds=fit_seconds,
+            seed=self.experiment.seed,
+        )
+        return replace(outcome, search=found)
+
+    @property
+    def _space(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        space, fixed = self.experiment.space(self.name)
+        # One grid for all, whatever rows a fold happens to hold.
+        return space, {"z_max": self.samples.z_max, **fixed}
+
+    def _candidate(self, parameters: dict[str, Any]) -> Candidate:
+        return Candidate(self.name, parameters, self.samples.survey, self.experiment.seed)
+
+    def _study_name(self) -> str:
+        """Name that changes with everything that a trial's score depends on."""
+        experiment, samples = self.experiment, self.samples
+        return study_name(
+            f"{experiment.name}-{self.name}",
+            {"data": samples.sha256, "split": samples.split_sha256},
+            {"survey": samples.survey.model_dump(mode="json")},
+            {"catalogue": experiment.catalogue.model_dump(mode="json")},
+            self._space,
+            {"metric": experiment.search.metric, "seed": experiment.seed},
+            photoz.__version__,
+        )

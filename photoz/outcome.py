@@ -1,0 +1,161 @@
+"""Outcome: a fitted, calibrated model with the one evaluation on the held-out galaxies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from photoz.blend import PhotozBlend, Pool
+from photoz.cells import photometric_conditions
+from photoz.evaluation import Evaluation, evaluate
+from photoz.model import FittedModel, PhotozModel
+from photoz.pdf import RedshiftPDF
+from photoz.protocol import HeldBack, calibrate
+from photoz.samples import Samples
+from photoz.search import SearchResult
+
+__all__ = ["Outcome", "blend_families", "test_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What became of one estimator.
+
+    Parameters
+    ----------
+    name
+        Name of the estimator.
+    parameters
+        Parameters of the final fit.
+    model
+        The final fit with its calibration.
+    held_back
+        Uncalibrated densities of the fitted galaxies by fits that have not seen them.
+    validation
+        Evaluation of those densities, calibrated by what the other folds teach.
+    test
+        The one evaluation of the held-out galaxies.
+    fit_seconds
+        Wall time of the final fit.
+    search
+        The trials; None for a blend, which has none.
+    """
+
+    name: str
+    parameters: dict[str, Any]
+    model: FittedModel
+    held_back: HeldBack
+    validation: Evaluation
+    test: Evaluation
+    fit_seconds: float
+    search: SearchResult | None = None
+
+    def entry(self, bundle: str | None, run_id: str | None) -> dict[str, Any]:
+        """The estimator's part of ``report.json``."""
+        found = self.search
+        return {
+            "parameters": self.parameters,
+            "validation": self.validation.metrics,
+            "test": self.test.metrics,
+            "test_interval": {key: list(ends) for key, ends in self.test.intervals.items()},
+            "fit_seconds": self.fit_seconds,
+            "search_seconds": found.seconds if found else 0.0,
+            "trials": len(found.trials) if found else 0,
+            "timed_out": found.timed_out if found else False,
+            "bundle": bundle,
+            "mlflow_run_id": run_id,
+        }
+
+
+def test_model(
+    name: str,
+    parameters: Mapping[str, Any],
+    model: FittedModel,
+    held_back: HeldBack,
+    validated: RedshiftPDF,
+    *,
+    samples: Samples,
+    fit_seconds: float,
+    seed: int,
+) -> Outcome:
+    """Evaluate the held-back densities and, once, the held-out galaxies.
+
+    Parameters
+    ----------
+    name, parameters
+        Name and parameters of the estimator.
+    model
+        The final fit with its calibration.
+    held_back
+        Uncalibrated densities of fitted galaxies by fits that have not seen them.
+    validated
+        The same, calibrated by what the other folds teach.
+    samples
+        The galaxies.
+    fit_seconds
+        Wall time of the final fit.
+    seed
+        Seed of the bootstrap.
+    """
+    known = samples.fitted[held_back.rows]
+    return Outcome(
+        name=name,
+        parameters=dict(parameters),
+        model=model,
+        held_back=held_back,
+        validation=evaluate(known.z_spec, validated, random_state=seed),
+        test=evaluate(
+            samples.test.z_spec,
+            model.predict_pdf(samples.test.photometry),
+            groups=samples.test_groups,
+            random_state=seed,
+            conditions=photometric_conditions(samples.test.photometry),
+        ),
+        fit_seconds=fit_seconds,
+    )
+
+
+def blend_families(members: Mapping[str, Outcome], samples: Samples, seed: int) -> Outcome:
+    """Pool fitted models, calibrate the pool and test it.
+
+    Parameters
+    ----------
+    members
+        Outcomes of the families to pool, by name.
+    samples
+        The galaxies.
+    seed
+        Seed of the bootstrap.
+    """
+    started = time.perf_counter()
+    first = next(iter(members.values())).held_back
+    known = samples.fitted[first.rows]
+    densities = [member.held_back.pz for member in members.values()]
+    weights: dict[str, Any] = {
+        "sample_weight": known.weight,
+        "reliability": known.reliability,
+    }
+    pool = Pool.fit(densities, known.z_spec, first.folds, **weights)
+    pooled = Pool.cross_fit(densities, known.z_spec, first.folds, **weights)
+    held_back = replace(first, pz=pooled)
+    model = PhotozBlend({name: _single(member) for name, member in members.items()}, pool)
+    model.calibration, validated = calibrate(model.features, held_back, samples.fitted)
+    return test_model(
+        "blend",
+        pool.to_dict(),
+        model,
+        held_back,
+        validated,
+        samples=samples,
+        fit_seconds=time.perf_counter() - started,
+        seed=seed,
+    )
+
+
+def _single(outcome: Outcome) -> PhotozModel:
+    if not isinstance(outcome.model, PhotozModel):
+        msg = f"only single models can be pooled, {outcome.name} is a blend."
+        raise TypeError(msg)
+    return outcome.model
