@@ -11,6 +11,7 @@ from photoz.outcome import Outcome, blend_families
 from photoz.plots import plot_evaluation, plot_search
 from photoz.results import Results
 from photoz.samples import Samples, load_samples
+from photoz.search import Trial
 from photoz.settings import FLOORS, Experiment
 from photoz.tracking import EstimatorRun, TrackedData, Tracking
 
@@ -66,10 +67,7 @@ def run(
                 family = Family(name, experiment, samples)
                 found, candidate = family.search(
                     storage=experiment.search.storage or tracking.folder / "optuna.log",
-                    on_trial=lambda trial, name=name, tracked=tracked: (
-                        tracked.log_trial(trial),
-                        on_progress and on_progress(name, trial.number + 1, family.n_trials),
-                    ),
+                    on_trial=_on_trial(family, tracked, on_progress),
                 )
                 finish(family.finish(found, candidate), tracked)
         if experiment.blend_members:
@@ -93,8 +91,19 @@ def _tracked_data(experiment: Experiment, samples: Samples) -> TrackedData:
             "validation": sizes["n_validation"],
             "test": sizes["n_test"],
         },
-        columns=samples.survey.columns_needed(truth=True),
+        columns=[*samples.survey.columns_needed(), samples.survey.redshift],
     )
+
+
+def _on_trial(
+    family: Family, tracked: EstimatorRun, on_progress: OnProgress | None
+) -> Callable[[Trial], None]:
+    def on_trial(trial: Trial) -> None:
+        tracked.log_trial(trial)
+        if on_progress is not None:
+            on_progress(family.name, trial.number + 1, family.n_trials)
+
+    return on_trial
 
 
 def _track(outcome: Outcome, tracked: EstimatorRun) -> None:

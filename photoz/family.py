@@ -43,7 +43,7 @@ class Family:
         return max(self.experiment.search.trials, 1) if self._space[0] else 1
 
     def search(
-        self, *, storage: Path | str, on_trial: Callable[[Trial], object]
+        self, *, storage: Path | str, on_trial: Callable[[Trial], None]
     ) -> tuple[SearchResult, Candidate]:
         """Search the parameters on the validation rows.
 

@@ -284,11 +284,10 @@ def _spread(values: FloatArray, usable: NDArray[np.bool_]) -> FloatArray:
 def _photometry_flags(model: FittedModel, photometry: Photometry) -> NDArray[np.int32]:
     not_observed = (photometry.state == State.NOT_OBSERVED).any(axis=1)
     not_detected = (photometry.state == State.NOT_DETECTED).any(axis=1)
-    flag = not_observed * 1 + not_detected * 2 + model.outside_training(photometry) * 4
-    return flag.astype(np.int32)
+    outside = model.outside_training(photometry)
+    return np.asarray(not_observed * 1 + not_detected * 2 + outside * 4, dtype=np.int32)
 
 
 def _pdf_flags(pz: RedshiftPDF) -> NDArray[np.int32]:
     near_end = 1 - pz.cdf(pz.z_grid[-3]) > _EDGE_PROBABILITY
-    flag: NDArray[np.int32] = (near_end * 8 + (pz.n_peaks() > 1) * 16).astype(np.int32)
-    return flag
+    return np.asarray(near_end * 8 + (pz.n_peaks() > 1) * 16, dtype=np.int32)
