@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-import click
 import numpy as np
 import typer
 from rich.console import Console
@@ -227,23 +226,18 @@ def ui(
 
 def main() -> NoReturn:
     """Run the command line; exit with 2 for wrong input, 1 for a failure, 0 otherwise."""
-    from photoz.download import DatasetError
-
     try:
-        status = app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        status = _WRONG_INPUT
+        app()
     except InputError as error:
         _fail(error)
-        status = _WRONG_INPUT
-    except (DatasetError, OSError, MemoryError) as error:
+        sys.exit(_WRONG_INPUT)
+    except (RuntimeError, OSError, MemoryError) as error:
         _fail(error)
-        status = _FAILURE
-    except (KeyboardInterrupt, click.Abort):
-        _err.print("interrupted")
-        status = _INTERRUPTED
-    sys.exit(status if isinstance(status, int) else 0)
+        sys.exit(_FAILURE)
+    except KeyboardInterrupt:
+        _err.print("interrupted; the same command goes on with the search where it stopped")
+        sys.exit(_INTERRUPTED)
+    sys.exit(0)
 
 
 def _fail(error: BaseException) -> None:

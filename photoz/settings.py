@@ -347,7 +347,8 @@ def _explain(error: ValidationError, root: type[BaseModel]) -> str:
         elif mistake["type"] == "missing":
             lines.append(f"{key!r} is missing{where}.")
         elif mistake["type"] == "value_error":
-            lines.append(f"{f'[{table}]: ' if table else ''}{mistake['ctx']['error']}")
+            place = f"{key}{where}: " if key in keys else f"[{table}]: " if table else ""
+            lines.append(f"{place}{mistake['ctx']['error']}")
         else:
             expected = mistake["msg"].replace("Input should be", "expected")
             place = ".".join(str(part) for part in mistake["loc"] if str(part) in keys) or key
