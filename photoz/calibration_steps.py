@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from photoz.log_score import Truth
+from photoz.metrics import pit
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.resolution import (
     TINY,
@@ -24,7 +25,7 @@ from photoz.resolution import (
 __all__ = ["PitMap", "PowerTable", "Temperature"]
 
 # Powers further than this from 1 are not believed.
-_LOG_BETA = np.linspace(-np.log(5), np.log(5), 17)
+_LOG_BETA = np.linspace(-np.log(5), np.log(5), 13)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +157,7 @@ class Temperature:
             gradient = -(truth.slope(density) * slope) @ covariates / len(truth)
             return float(value), gradient + prior * theta
 
-        theta = minimize(loss, np.zeros(3), jac=True, method="L-BFGS-B").x
+        theta = minimize(loss, np.zeros(3), jac=True, method="BFGS").x
         return replace(identity, coefficients=tuple(theta.tolist()))
 
     @classmethod
@@ -240,7 +241,7 @@ class PitMap:
             Number of Legendre polynomials.
         """
         density = pz.at(truth.z_spec)
-        basis = legendre.legvander(2 * pz.cdf(truth.z_spec) - 1, degree)[:, 1:]
+        basis = legendre.legvander(2 * pit(truth.z_spec, pz) - 1, degree)[:, 1:]
         nodes, weights = legendre.leggauss(64)
         node_basis = legendre.legvander(nodes, degree)[:, 1:]
         # As if 25 galaxies had been seen to speak for the identity.
@@ -253,7 +254,7 @@ class PitMap:
             value = -truth.log_score(mapped).mean() + 0.5 * prior @ theta**2
             return float(value), -truth.slope(mapped) @ slope / len(truth) + prior * theta
 
-        theta = minimize(loss, np.zeros(degree), jac=True, method="L-BFGS-B").x
+        theta = minimize(loss, np.zeros(degree), jac=True, method="BFGS").x
         return cls(tuple(theta.tolist()))
 
     def apply(self, density: FloatArray, step: float) -> FloatArray:
