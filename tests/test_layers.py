@@ -21,7 +21,8 @@ survey
 measurements
 photometry
 point_metrics log_score resolution identity
-catalogue metrics augment features split mock calibration_steps pooling
+catalogue metrics augment features split mock pooling
+calibration_steps
 bootstrap datasets calibration estimators
 cells model
 blend settings study

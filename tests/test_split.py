@@ -241,6 +241,16 @@ def test_two_equal_bands_make_no_twin():
     assert parts.dropped == {}
 
 
+def test_bands_equal_to_different_galaxies_make_no_twin():
+    catalogue, others = make(), make(50, seed=1)
+    flux = others.photometry.flux.copy()
+    flux[:, :2] = catalogue.photometry.flux[100:150, :2]
+    flux[:, 2] = catalogue.photometry.flux[200:250, 2]
+    parts = split(stack(catalogue, with_flux(others, flux)), declared_ids=True)
+
+    assert parts.dropped == {}
+
+
 def test_swapped_bands_make_no_twin():
     catalogue = make()
     swapped = with_flux(make(seed=1), catalogue.photometry.flux[:, [1, 2, 3, 4, 0]])
@@ -279,7 +289,7 @@ def test_groups_stay_together():
 
 def test_sky_cells_stay_together_and_have_equal_area():
     rng = np.random.default_rng(0)
-    n = 200_000
+    n = 60_000
     catalogue = replace(
         make(n),
         ra=rng.uniform(-180, 180, n),
@@ -310,6 +320,18 @@ def test_poles_are_on_the_sky():
 
     # 300 of the 360 cells around each pole.
     assert len(np.unique(parts.groups)) == 600
+
+
+def test_the_last_cells_reach_to_the_edge():
+    ra, dec = np.full(N, 359.99), np.zeros(N)
+    # The remainder of the first by 360 is 360 itself, for want of digits.
+    ra[:2], dec[2:4] = (-1e-20, 359.99), (90.0, 89.99)
+    spread = make()
+    ra[4:], dec[4:] = spread.ra[4:], spread.dec[4:]
+    groups = split(replace(spread, ra=ra, dec=dec), by="sky", declared_ids=True).groups
+
+    assert groups[0] == groups[1]
+    assert groups[2] == groups[3]
 
 
 def test_groups_of_the_test_galaxies_are_known():
