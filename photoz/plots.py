@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ __all__ = [
     "plot_pit",
     "plot_scatter",
     "plot_search",
+    "to_png",
 ]
 
 Tried = tuple[int, float | None, str]
@@ -45,13 +47,13 @@ _LABELS = {
     "coverage_68": "68 % coverage",
     "coverage_95": "95 % coverage",
 }
+_COMPARED = ("cde_loss", "crps", "log_loss", "sigma_nmad", "outlier_fraction", "pit_ks")
 _IDEALS = {"bias": 0.0, "coverage_68": 0.68, "coverage_95": 0.95}
 
 
 def plot_scatter(evaluation: Evaluation) -> Figure:
     """Point redshifts (medians of p(z)) against spectroscopic ones, coloured by number."""
-    figure = Figure(figsize=(5.8, 4.8), layout="constrained")
-    axes = _axes(figure)
+    figure, (axes,) = _panels(5.8, 4.8)
     z_spec, z_phot = evaluation.losses.z_spec, evaluation.losses.z_phot
     top = 1.03 * max(float(np.quantile(z, 0.998)) for z in (z_spec, z_phot))
     cells = axes.hexbin(
@@ -62,10 +64,8 @@ def plot_scatter(evaluation: Evaluation) -> Figure:
     axes.plot(line, line, color="black", linewidth=0.9)
     for sign in (-1, 1):
         axes.plot(line, line + sign * 0.15 * (1 + line), "--", color=_GREY, linewidth=0.9)
-    axes.set(
-        xlim=(0, top), ylim=(0, top), aspect="equal", xlabel="spectroscopic redshift",
-        ylabel="photometric redshift (median of p(z))",
-    )  # fmt: skip
+    axes.set(xlim=(0, top), ylim=(0, top), aspect="equal", xlabel="spectroscopic redshift")
+    axes.set_ylabel("photometric redshift (median of p(z))")
     figure.colorbar(cells, ax=axes, label="galaxies per cell", shrink=0.85, pad=0.02)
     values = evaluation.metrics
     _note(
@@ -80,8 +80,7 @@ def plot_scatter(evaluation: Evaluation) -> Figure:
 
 def plot_pit(evaluation: Evaluation) -> Figure:
     """Histogram of PIT with the 95 per cent range of a calibrated p(z), and the Q-Q plot."""
-    figure = Figure(figsize=(8.4, 3.9), layout="constrained")
-    left, right = _axes(figure, 1, 2, 1), _axes(figure, 1, 2, 2)
+    figure, (left, right) = _panels(8.8, 3.9, n_columns=2, gap=1.05)
     pit = np.sort(evaluation.losses.pit)
     n_bins = 20
     margin = 1.96 * np.sqrt((n_bins - 1) / len(pit))
@@ -96,10 +95,8 @@ def plot_pit(evaluation: Evaluation) -> Figure:
     right.axhline(0, color="black", linewidth=0.9)
     right.plot(expected, pit - expected, color=_BLUE, linewidth=1.6)
     limit = 1.15 * max(2 * bound, float(np.abs(pit - expected).max()))
-    right.set(
-        xlim=(0, 1), ylim=(-limit, limit), xlabel="quantile of a uniform distribution",
-        ylabel="quantile of PIT less uniform",
-    )  # fmt: skip
+    right.set(xlim=(0, 1), ylim=(-limit, limit), xlabel="quantile of a uniform distribution")
+    right.set_ylabel("quantile of PIT less uniform")
     values = evaluation.metrics
     _note(
         right,
@@ -111,16 +108,13 @@ def plot_pit(evaluation: Evaluation) -> Figure:
 
 def plot_n_of_z(evaluation: Evaluation) -> Figure:
     """Redshift distribution of truth and stacked p(z), and the mean redshift per bin."""
-    figure = Figure(figsize=(8.4, 3.9), layout="constrained")
-    left, right = _axes(figure, 1, 2, 1), _axes(figure, 1, 2, 2)
+    figure, (left, right) = _panels(8.8, 3.9, n_columns=2, gap=1.05)
     found = evaluation.n_of_z
     left.stairs(found.truth, found.edges, fill=True, color=_GREY, alpha=0.35, label="truth")
     left.plot(found.z_grid, found.stacked, color=_BLUE, linewidth=1.8, label="stacked p(z)")
     top = float(np.quantile(evaluation.losses.z_spec, 0.998))
-    left.set(
-        xlim=(0, min(1.1 * top, found.z_grid[-1])), ylim=(0, None), xlabel="redshift",
-        ylabel="n(z) (per unit redshift)",
-    )  # fmt: skip
+    left.set(xlim=(0, min(1.1 * top, found.z_grid[-1])), ylim=(0, None), xlabel="redshift")
+    left.set_ylabel("n(z) (per unit redshift)")
     left.legend(frameon=False, loc="upper right")
 
     bins = evaluation.tomography
@@ -148,31 +142,21 @@ def plot_condition(evaluation: Evaluation, condition: str) -> Figure:
         known = ", ".join(dict.fromkeys(cell.condition for cell in evaluation.curves))
         msg = f"no curve against {condition!r} was evaluated; there are {known}."
         raise InputError(msg)
-    figure = Figure(figsize=(8.4, 5.2), layout="constrained")
     metrics = ("bias", "sigma_nmad", "outlier_fraction", "cde_loss", "crps", "coverage_68")
-    for place, metric in enumerate(metrics, start=1):
-        axes = _axes(figure, 2, 3, place)
+    figure, panels = _panels(8.8, 5.2, n_rows=2, n_columns=3)
+    for place, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
         if metric in _IDEALS:
             axes.axhline(_IDEALS[metric], color="black", linewidth=0.9)
         _draw_curve(axes, cells, metric)
         axes.set_title(_LABELS[metric], fontsize=10, loc="left")
-        if place > 3:
+        if place >= 3:
             axes.set_xlabel("z_phot (median of p(z))" if condition == Z_PHOT else condition)
     return figure
 
 
 def plot_search(trials: Sequence[Tried], metric: str = "log_loss") -> Figure:
-    """Values of the trials of a search, and the best so far.
-
-    Parameters
-    ----------
-    trials
-        The trials of the search.
-    metric
-        Name of the metric that was minimised.
-    """
-    figure = Figure(figsize=(8.4, 3.6), layout="constrained")
-    axes = _axes(figure)
+    """Values of the trials of a search that minimised `metric`, and the best so far."""
+    figure, (axes,) = _panels(8.4, 3.6)
     done = [(n, value) for n, value, state in trials if state == "complete" and value is not None]
     for state, marker, color in (("complete", "o", _BLUE), ("pruned", "v", _ORANGE)):
         some = [(n, value) for n, value, s in trials if s == state and value is not None]
@@ -189,15 +173,13 @@ def plot_search(trials: Sequence[Tried], metric: str = "log_loss") -> Figure:
     _mark_edge(axes, trials)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel=f"{_LABELS.get(metric, metric)} on validation rows")
-    figure.legend(frameon=False, ncols=4, loc="outside upper center")
+    figure.legend(frameon=False, ncols=4, loc="upper center")
     return figure
 
 
 def compare_estimators(
-    evaluations: Mapping[str, Evaluation],
-    metrics: Sequence[str] = ("cde_loss", "crps", "log_loss", "sigma_nmad", "outlier_fraction",
-                              "pit_ks"),
-) -> Figure:  # fmt: skip
+    evaluations: Mapping[str, Evaluation], metrics: Sequence[str] = _COMPARED
+) -> Figure:
     """Metrics of several estimators on the same galaxies, with 95 per cent intervals.
 
     Parameters
@@ -205,43 +187,60 @@ def compare_estimators(
     evaluations
         Evaluation of each estimator by name.
     metrics
-        Names of the metrics, the smaller the better, one panel each.
+        Metrics, the smaller the better, one panel each.
     """
-    n_rows = (len(metrics) + 2) // 3
-    figure = Figure(
-        figsize=(9.6, n_rows * (0.9 + 0.27 * len(evaluations)) + 0.3), layout="constrained"
-    )
     names = list(evaluations)
-    for place, metric in enumerate(metrics, start=1):
-        axes = _axes(figure, n_rows, 3, place)
+    n_rows = (len(metrics) + 2) // 3
+    figure, panels = _panels(9.6, n_rows * (0.9 + 0.27 * len(names)) + 0.3, n_rows, 3)
+    for place, (axes, metric) in enumerate(zip(panels, metrics, strict=False)):
         _draw_dots(axes, [_value(evaluations[name], metric) for name in names])
-        axes.set_yticks(range(len(names)), names if place % 3 == 1 else [""] * len(names))
+        axes.set_yticks(range(len(names)), names if place % 3 == 0 else [""] * len(names))
         axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.yaxis.set_minor_locator(MaxNLocator(1))
-        axes.tick_params(axis="y", which="both", length=0)
+        axes.tick_params(axis="y", length=0)
         axes.set_title(_LABELS.get(metric, metric), fontsize=10, loc="left")
     return figure
 
 
 def plot_evaluation(evaluation: Evaluation) -> dict[str, Figure]:
-    """All plots of one evaluation, by the name for a file of it."""
-    drawn = {
+    """Plots of one evaluation, by a name for their file.
+
+    Metrics are drawn against z_phot and the first numeric condition, the magnitude.
+    """
+    figures = {
         "z_phot_against_z_spec": plot_scatter(evaluation),
         "pit": plot_pit(evaluation),
         "n_of_z": plot_n_of_z(evaluation),
     }
-    for condition in dict.fromkeys(cell.condition for cell in evaluation.curves):
+    for condition in dict.fromkeys([evaluation.curves[0].condition, Z_PHOT]):
         name = re.sub(r"\W+", "_", condition.removesuffix(" (AB mag)"))
-        drawn[f"metrics_against_{name}"] = plot_condition(evaluation, condition)
-    return drawn
+        figures[f"metrics_against_{name}"] = plot_condition(evaluation, condition)
+    return figures
 
 
-def _axes(figure: Figure, n_rows: int = 1, n_columns: int = 1, place: int = 1) -> Axes:
-    axes = figure.add_subplot(n_rows, n_columns, place)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="0.92", linewidth=0.7)
-    axes.set_axisbelow(True)
-    return axes
+def to_png(figure: Figure) -> bytes:
+    """The figure as a PNG image."""
+    target = BytesIO()
+    figure.savefig(target, format="png", dpi=110)
+    return target.getvalue()
+
+
+def _panels(
+    width: float, height: float, n_rows: int = 1, n_columns: int = 1, *, gap: float = 0.7
+) -> tuple[Figure, list[Axes]]:
+    # Fixed margins (inch): to find them, a layout engine takes longer than all the drawing.
+    figure = Figure(figsize=(width, height))
+    panel_x = (width - 1.0 - gap * (n_columns - 1)) / n_columns
+    panel_y = (height - 0.95 - gap * (n_rows - 1)) / n_rows
+    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel().tolist()
+    figure.subplots_adjust(
+        left=0.85 / width, right=1 - 0.15 / width, bottom=0.6 / height, top=1 - 0.35 / height,
+        wspace=gap / panel_x, hspace=gap / panel_y,
+    )  # fmt: skip
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="0.92", linewidth=0.7)
+        axes.set_axisbelow(True)
+    return figure, panels
 
 
 def _note(axes: Axes, text: str) -> None:

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from io import BytesIO
 
 import numpy as np
 import pytest
@@ -55,10 +54,7 @@ def test_every_axis_of_data_is_labelled(figures):
 
 def test_figures_become_images(figures):
     for figure in figures.values():
-        target = BytesIO()
-        figure.savefig(target, format="png", dpi=40)
-
-        assert target.getvalue().startswith(b"\x89PNG")
+        assert plots.to_png(figure).startswith(b"\x89PNG")
 
 
 def test_scatter_shows_every_galaxy_within_its_axes(evaluation, figures):

@@ -1,0 +1,228 @@
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from photoz.evaluation import evaluate
+from photoz.pdf import RedshiftPDF
+from photoz.report import EstimatorDetails, write_report
+
+N_GALAXIES = 200
+VOID = {"meta", "br", "img", "link"}
+HOSTILE = "<script>alert('x')</script>"
+
+
+def make_evaluation(sigma):
+    generator = np.random.default_rng(0)
+    mean = generator.uniform(0.2, 1.5, (N_GALAXIES, 1))
+    grid = np.linspace(0, 2.5, 126)
+    pz = RedshiftPDF.from_mixture(grid, np.ones_like(mean), mean, np.full_like(mean, sigma))
+    z_spec = np.clip(mean[:, 0] + 0.05 * generator.normal(size=N_GALAXIES), 0, None)
+    conditions = {"i (AB mag)": generator.uniform(18, 24, N_GALAXIES)}
+    return evaluate(z_spec, pz, conditions=conditions, n_bootstrap=20)
+
+
+@pytest.fixture(scope="module")
+def evaluations():
+    return {"network": make_evaluation(0.05), "forest": make_evaluation(0.1)}
+
+
+@pytest.fixture
+def report(evaluations):
+    return {
+        "name": "my survey",
+        "created": "2026-11-22T10:00:00+00:00",
+        "photoz_version": "0.1.0",
+        "data": {
+            "n_train": 1234,
+            "n_validation": 300,
+            "n_test": N_GALAXIES,
+            "n_test_off_grid": 7,
+            "dropped": {"redshift missing": 11},
+            "sha256": "ab" * 32,
+        },
+        "split_sha256": "cd" * 32,
+        "estimators": {
+            name: {
+                "parameters": {"n_trees": 200, "kernel": "gaussian"},
+                "validation": result.metrics,
+                "test": result.metrics,
+                "test_interval": {key: list(ends) for key, ends in result.intervals.items()},
+                "fit_seconds": 3.21,
+                "search_seconds": 83.0,
+                "trials": 3,
+                "timed_out": False,
+                "bundle": f"models/{name}",
+                "mlflow_run_id": "0f3a",
+            }
+            for name, result in evaluations.items()
+        },
+        "champion": "network",
+    }
+
+
+class Page(HTMLParser):
+    """Text and tags of a page, and whether every tag is closed in its turn."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.open, self.tags, self.words = [], [], []
+        self.feed(source)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+
+def render(report, tmp_path, details=None, **options):
+    return write_report(report, details or {}, tmp_path / "report.html", **options).read_text(
+        encoding="utf-8"
+    )
+
+
+def test_page_needs_no_other_file(report, evaluations, tmp_path):
+    details = {name: EstimatorDetails(found) for name, found in evaluations.items()}
+
+    source = render(report, tmp_path, details)
+    page = Page(source)
+    addresses = [attrs[key] for _, attrs in page.tags for key in ("src", "href") if key in attrs]
+
+    assert page.open == []
+    assert len(addresses) == 1 + 2 * 5
+    assert all(address.startswith("data:image/png;base64,") for address in addresses)
+    assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
+    assert not re.search(r"url\(|@import|https?://", source)
+
+
+def test_held_out_table_gives_every_metric_with_its_interval(report, tmp_path):
+    text = Page(render(report, tmp_path)).text
+    value, (low, high) = (
+        report["estimators"]["network"][key]["crps"] for key in ("test", "test_interval")
+    )
+
+    assert all(f" {metric} " in text for metric in report["estimators"]["forest"]["test"])
+    # Some 0.028, 0.026 to 0.030: two digits of the half width.
+    digits = 4 if (high - low) / 2 < 0.0099 else 3
+    assert f"{value:.{digits}f} {low:.{digits}f} to {high:.{digits}f}" in text
+
+
+def test_best_estimator_of_a_metric_stands_out(report, tmp_path):
+    report["estimators"]["trainz"] = report["estimators"]["forest"] | {
+        "test": dict.fromkeys(report["estimators"]["forest"]["test"], -100.0)
+    }
+    row = re.search(r"<tr><td [^>]*>crps</td>.*?</tr>", render(report, tmp_path), re.DOTALL)[0]
+
+    # The network is better than the forest; a floor is never called the best.
+    assert re.findall(r"<td( class=\"best\")?>", row) == [' class="best"', "", ""]
+
+
+def test_best_coverage_is_the_closest_to_nominal(report, tmp_path):
+    for name, value in (("network", 0.95), ("forest", 0.66)):
+        entry = report["estimators"][name]
+        entry["test"] = entry["test"] | {"coverage_68": value}
+        entry["test_interval"] = {}
+    row = re.search(
+        r"<tr><td [^>]*>coverage_68</td>.*?</tr>",
+        render_without_intervals(report, tmp_path),
+        re.DOTALL,
+    )[0]
+
+    assert re.findall(r"<td( class=\"best\")?>", row) == ["", ' class="best"']
+
+
+def render_without_intervals(report, tmp_path):
+    """Page of values alone."""
+    for entry in report["estimators"].values():
+        entry["test_interval"] = {key: [value, value] for key, value in entry["test"].items()}
+    return render(report, tmp_path)
+
+
+def test_champion_is_marked_and_comes_first(report, evaluations, tmp_path):
+    report["champion"] = "forest"
+    details = {name: EstimatorDetails(found) for name, found in evaluations.items()}
+    page = Page(render(report, tmp_path, details, metric="crps"))
+    sections = [attrs for tag, attrs in page.tags if tag == "details"]
+
+    assert "Champion: forest , chosen for the best crps on validation rows" in page.text
+    assert [section["id"] for section in sections] == ["forest", "network"]
+    assert ["open" in section for section in sections] == [True, False]
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_simulated_galaxies_are_called_simulated(report, tmp_path, simulated):
+    report["data"]["simulated"] = simulated
+    text = Page(render(report, tmp_path)).text
+
+    assert ("simulated galaxies" in text) is simulated
+    assert ("galaxies of this experiment are simulated" in text) is simulated
+
+
+def test_rows_left_out_are_listed_by_reason(report, tmp_path):
+    text = Page(render(report, tmp_path)).text
+
+    assert "redshift missing 11" in text
+    assert (
+        "training 1,234 validation 300 held-out test 200 of these beyond the redshift grid 7"
+        in text
+    )
+    assert "ab" * 32 in text
+    assert "cd" * 32 in text
+
+
+def test_a_search_cut_by_its_timeout_is_marked(report, tmp_path):
+    assert "cut by timeout" not in render(report, tmp_path)
+    report["estimators"]["forest"]["timed_out"] = True
+
+    assert "forest 1 min 23 s 3 cut by timeout 3.2 s" in Page(render(report, tmp_path)).text
+
+
+def test_worst_cell_is_named(report, tmp_path, evaluations):
+    details = {"forest": EstimatorDetails(evaluations["forest"])}
+    worst = evaluations["forest"].worst_cell
+
+    text = Page(render(report, tmp_path, details)).text
+
+    assert f"Worst cell: {worst.condition} {worst.label}, where coverage_68 is" in text
+
+
+def test_search_history_and_failures_are_shown(report, tmp_path, evaluations):
+    trials = [(0, 1.0, "complete"), (1, None, "failed"), (2, 0.9, "complete")]
+    errors = {1: "ValueError: too <deep>"}
+    details = {"forest": EstimatorDetails(evaluations["forest"], trials, errors)}
+
+    page = Page(render(report, tmp_path, details))
+
+    assert "Trials: 2 complete, 1 failed." in page.text
+    assert "1 ValueError: too <deep>" in page.text
+    assert "Search history." in page.text
+
+
+def test_every_text_is_escaped(report, tmp_path, evaluations):
+    report["name"] = report["created"] = report["data"]["sha256"] = HOSTILE
+    report["data"]["dropped"] = {HOSTILE: 1}
+    entry = report["estimators"].pop("forest")
+    entry |= {"parameters": {HOSTILE: HOSTILE}, "bundle": HOSTILE, "mlflow_run_id": HOSTILE}
+    report["estimators"][HOSTILE] = entry
+    details = {HOSTILE: EstimatorDetails(evaluations["forest"], errors={0: HOSTILE})}
+
+    source = render(report, tmp_path, details)
+
+    assert "<script" not in source
+    assert Page(source).text.count(HOSTILE) >= 9
+
+
+def test_a_missing_key_is_an_error_rather_than_a_gap(report, tmp_path):
+    del report["split_sha256"]
+
+    with pytest.raises(Exception, match="split_sha256"):
+        render(report, tmp_path)
