@@ -49,21 +49,24 @@ def run(
         If every trial of an estimator failed.
     """
     samples = load_samples(experiment)
-    tracking = Tracking(experiment.tracking.uri, experiment.name)
-    data = _tracked_data(experiment, samples)
-    metric = experiment.search.metric
+    tracking = Tracking(
+        experiment.tracking.uri,
+        experiment.name,
+        data=_tracked_data(experiment, samples),
+        metric=experiment.search.metric,
+    )
     versions: dict[str, str] = {}
 
     def finish(outcome: Outcome, tracked: EstimatorRun) -> None:
         bundle = results.add(outcome, tracked.run_id)
-        _track(outcome, tracked)
+        _track(outcome, tracked, experiment.search.metric)
         # Whoever fetches a registered model must not get the galaxies that trained it.
         if outcome.name not in FLOORS:
             versions[outcome.name] = tracked.log_model(bundle)
 
     with Results(directory, experiment, samples) as results:
         for name in (*experiment.families, *FLOORS):
-            with tracking.run(name, data=data, metric=metric) as tracked:
+            with tracking.run(name) as tracked:
                 family = Family(name, experiment, samples)
                 found, candidate = family.search(
                     storage=experiment.search.storage or tracking.folder / "optuna.log",
@@ -71,7 +74,7 @@ def run(
                 )
                 finish(family.finish(found, candidate), tracked)
         if experiment.blend_members:
-            with tracking.run("blend", data=data, metric=metric) as tracked:
+            with tracking.run("blend") as tracked:
                 members = {name: results.outcomes[name] for name in experiment.blend_members}
                 finish(blend_families(members, samples, experiment.seed), tracked)
         tracking.promote(versions[results.champion])
@@ -106,15 +109,15 @@ def _on_trial(
     return on_trial
 
 
-def _track(outcome: Outcome, tracked: EstimatorRun) -> None:
+def _track(outcome: Outcome, tracked: EstimatorRun, metric: str) -> None:
     tracked.log_parameters(outcome.parameters)
-    tracked.log_metrics(outcome.validation.metrics, part="validation")
-    tracked.log_metrics(outcome.test.metrics, part="test", intervals=outcome.test.intervals)
+    tracked.log_metrics("validation", outcome.validation.metrics)
+    tracked.log_metrics("test", outcome.test.metrics, outcome.test.intervals)
     seconds = {"fit_seconds": outcome.fit_seconds}
     figures = {f"plots/{key}.png": plot for key, plot in plot_evaluation(outcome.test).items()}
     if outcome.search is not None:
         seconds["search_seconds"] = outcome.search.seconds
         history = [(trial.number, trial.value, trial.state) for trial in outcome.search.trials]
-        figures["plots/search.png"] = plot_search(history)
-    tracked.log_metrics(seconds)
+        figures["plots/search.png"] = plot_search(history, metric)
+    tracked.log_metrics("time", seconds)
     tracked.log_artifacts({**figures, "evaluation.json": outcome.test.to_dict()})

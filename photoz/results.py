@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import photoz
 from photoz.bundle import save_model
 from photoz.outcome import Outcome
+from photoz.report import EstimatorDetails, write_report
 from photoz.samples import Samples
 from photoz.scoring import prediction_columns
 from photoz.settings import FLOORS, Experiment
@@ -99,6 +100,12 @@ class Results:
         """
         report = self.report()
         (self._folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        write_report(
+            report,
+            {name: _details(outcome) for name, outcome in self.outcomes.items()},
+            self._folder / "report.html",
+            metric=self.experiment.search.metric,
+        )
         self._write_predictions()
         if self.directory.exists():
             self.directory.replace(self._folder / "replaced")
@@ -150,6 +157,15 @@ class Results:
         for name, outcome in self.outcomes.items():
             columns |= prediction_columns(outcome.model, test.photometry, name=name)
         pq.write_table(pa.table(columns), self._folder / "test_predictions.parquet")
+
+
+def _details(outcome: Outcome) -> EstimatorDetails:
+    trials = outcome.search.trials if outcome.search else ()
+    return EstimatorDetails(
+        outcome.test,
+        [(trial.number, trial.value, trial.state) for trial in trials],
+        {trial.number: trial.error for trial in trials if trial.error is not None},
+    )
 
 
 def library_versions() -> dict[str, str]:
