@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CHUNK", "MixtureHead", "MixtureNetworks", "Schedule", "TensorRows", "train"]
+__all__ = [
+    "CHUNK",
+    "MixtureHead",
+    "MixtureNetworks",
+    "Schedule",
+    "TensorRows",
+    "one_thread",
+    "train",
+]
 
 CHUNK = 2048
 """Galaxies per pass through the networks. Always the same number, filled up with zeros: a
@@ -177,6 +186,17 @@ class Schedule:
     batch_size: int
     learning_rate: float
     weight_decay: float
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: matrices this small gain nothing from a second one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def train(

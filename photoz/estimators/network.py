@@ -23,6 +23,7 @@ from photoz.estimators.mixture_density import (
     MixtureNetworks,
     Schedule,
     TensorRows,
+    one_thread,
     train,
 )
 from photoz.pdf import FloatArray, RedshiftPDF
@@ -51,7 +52,7 @@ class NetworkPhotoz(PhotozEstimator):
         Gaussians of one member's mixture.
     updates
         Steps of the optimiser. Not counted in passes through the rows, since noisy copies
-        make more rows of the same galaxies. None takes ten times the square root of the
+        make more rows of the same galaxies. None takes six times the square root of the
         number of rows.
     batch_size
         Rows of each step.
@@ -83,7 +84,7 @@ class NetworkPhotoz(PhotozEstimator):
         n_components: int = 8,
         updates: int | None = None,
         batch_size: int = 256,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 6e-3,
         weight_decay: float = 1e-2,
         members: int = 4,
         device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -112,7 +113,7 @@ class NetworkPhotoz(PhotozEstimator):
             "layers": Range(2, 4),
             "n_components": Range(3, 10),
             "updates": Range(500, 6000, log=True),
-            "learning_rate": Range(5e-4, 5e-3, log=True),
+            "learning_rate": Range(2e-3, 1.5e-2, log=True),
             "weight_decay": Range(1e-4, 1.0, log=True),
         }
 
@@ -186,7 +187,8 @@ class NetworkPhotoz(PhotozEstimator):
         report = None
         if validation is not None and on_step is not None:
             report = (self._tensors(validation, device), on_step)
-        train(networks, rows, schedule, generator, report)
+        with one_thread():
+            train(networks, rows, schedule, generator, report)
         self.networks_ = networks.cpu().requires_grad_(requires_grad=False)
 
     def _build(self, head: MixtureHead, generator: torch.Generator) -> MixtureNetworks:
@@ -271,7 +273,7 @@ def _n_of_z(rows: Rows, z_grid: FloatArray) -> FloatArray:
 
 
 def _default_updates(n_rows: int) -> int:
-    return math.ceil(10 * math.sqrt(n_rows))
+    return math.ceil(6 * math.sqrt(n_rows))
 
 
 def _within(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
