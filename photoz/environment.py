@@ -1,0 +1,61 @@
+"""Environment: the code, the libraries and the machine that made a result."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import distributions
+from pathlib import Path
+
+__all__ = ["git_commit", "installed_distributions", "machine"]
+
+
+def git_commit(directory: Path | None = None) -> str | None:
+    """Commit of the repository that holds a directory.
+
+    Parameters
+    ----------
+    directory
+        The working directory if left out.
+
+    Returns
+    -------
+    str or None
+        The hash, followed by ``-dirty`` where files have changed since; None outside of a
+        repository, or without git.
+    """
+    command = ["git", "-C", str(directory or Path.cwd())]
+    try:
+        commit = _output([*command, "rev-parse", "HEAD"])
+        changed = _output([*command, "status", "--porcelain", "--untracked-files=no"])
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}-dirty" if changed else commit
+
+
+def installed_distributions() -> str:
+    """What is installed, one ``name==version`` per line, as in a requirements file."""
+    found = {(item.name, item.version) for item in distributions() if item.name}
+    return "".join(
+        f"{name}=={version}\n" for name, version in sorted(found, key=lambda it: it[0].lower())
+    )
+
+
+def machine() -> dict[str, str | int | float]:
+    """Python, operating system, processors that this process may use, and memory (GB)."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processors": len(affinity(0)) if affinity else os.cpu_count() or 1,
+        "memory_gb": round(memory / 1e9, 1),
+    }
+
+
+def _output(command: list[str]) -> str:
+    done = subprocess.run(  # noqa: S603 - git with fixed arguments
+        command, capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()

@@ -1,0 +1,222 @@
+"""Models: a bundle as an MLflow model, and back."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+import photoz
+from photoz.blend import PhotozBlend
+from photoz.bundle import load_model
+from photoz.errors import InputError, without_password
+from photoz.model import FittedModel, PhotozModel
+from photoz.photometry import photometry_from_columns
+from photoz.scoring import prediction_columns
+from photoz.survey import Survey
+from photoz.tracking.store import Store
+
+__all__ = ["fetch_bundle", "log_bundle", "register"]
+
+# Named by its place: adapters come after tracking, and MLflow keeps a copy of the file.
+_PYFUNC = Path(photoz.__file__).parent / "adapters" / "pyfunc.py"
+_BASE = ("photoz", "numpy", "scipy", "pandas", "scikit-learn", "safetensors")
+_OF_ESTIMATOR = {"boosting": "lightgbm", "network": "torch"}
+_EXAMPLE_MAGNITUDES = (19.0, 21.0, 23.0)
+
+
+def log_bundle(
+    bundle: Path, *, client: MlflowClient, experiment_id: str, run_id: str, family: str
+) -> str:
+    """Log a bundle as an MLflow model that is loaded from code, without any pickle.
+
+    Parameters
+    ----------
+    bundle
+        Directory of the bundle.
+    client
+        Client of the current store.
+    experiment_id, run_id
+        Experiment and run that the model belongs to.
+    family
+        Name of the estimator.
+
+    Returns
+    -------
+    str
+        Id of the logged model.
+    """
+    model = load_model(bundle)
+    example = _made_up_rows(model.survey)
+    parameters = client.get_run(run_id).data.params
+    logged = client.create_logged_model(
+        experiment_id, family, run_id, params=parameters, model_type=family
+    )
+    Model.log(
+        artifact_path=None,
+        flavor=mlflow.pyfunc,
+        run_id=run_id,
+        model_id=logged.model_id,
+        python_model=str(_PYFUNC),
+        artifacts={"bundle": str(bundle)},
+        signature=_signature(model, example),
+        input_example=example,
+        pip_requirements=_requirements(model),
+    )
+    return str(logged.model_id)
+
+
+def register(
+    client: MlflowClient, name: str, model_id: str, *, run_id: str, family: str, description: str
+) -> str:
+    """Make a logged model the newest version of a registered model.
+
+    Parameters
+    ----------
+    client
+        Client of the current store.
+    name
+        Name of the registered model, made where there is none.
+    model_id, run_id
+        The logged model, and its run.
+    family
+        Name of the estimator.
+    description
+        What the registry shows beside the version.
+
+    Returns
+    -------
+    str
+        The version.
+    """
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    made = client.create_model_version(
+        name,
+        f"models:/{model_id}",
+        run_id,
+        tags={"family": family},
+        description=description,
+        model_id=model_id,
+    )
+    # A server sets the tag by itself; without one, the page of the model would lack its version.
+    versions = json.dumps([{"name": name, "version": made.version}])
+    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": versions})
+    return str(made.version)
+
+
+def fetch_bundle(model: str, *, store: Store | None = None) -> Path:
+    """Bundle inside a model that MLflow keeps.
+
+    Parameters
+    ----------
+    model
+        ``models:/NAME@ALIAS``, ``models:/NAME/VERSION`` or ``models:/ID``.
+    store
+        Where it is kept; the store of the working directory if left out.
+
+    Returns
+    -------
+    Path
+        Directory of the bundle, a copy where the store is on another machine.
+
+    Raises
+    ------
+    InputError
+        If there is no such model, or it holds no bundle.
+    """
+    store = store or Store.find()
+    if store.database is not None and not store.database.exists():
+        msg = (
+            f"{model}: expected an MLflow store, found no {store.database}; run it where "
+            "mlruns/ is, or set MLFLOW_TRACKING_URI."
+        )
+        raise InputError(msg)
+    client = store.client()
+    try:
+        artifacts = Model.load(model).flavors["python_function"]["artifacts"]
+        return Path(mlflow.artifacts.download_artifacts(f"{model}/{artifacts['bundle']['path']}"))
+    except KeyError as error:
+        msg = f"{model} is no model of photoz: it holds no bundle."
+        raise InputError(msg) from error
+    except (MlflowException, OSError) as error:
+        there = ", ".join(item.name for item in client.search_registered_models()) or "none"
+        msg = (
+            f"{model} cannot be had from {without_password(store.uri)} ({error}); "
+            f"the registered models there: {there}."
+        )
+        raise InputError(msg) from error
+
+
+def _signature(model: FittedModel, example: pd.DataFrame) -> ModelSignature:
+    """All inputs are doubles, since integers admit no missing value."""
+    survey = model.survey
+    required = [band for band in survey.bands if band not in model.optional_bands]
+    needed = survey.columns_needed(required)
+    inputs = [ColSpec("double", name, required=name in needed) for name in survey.columns_needed()]
+    photometry, _ = photometry_from_columns(
+        {str(name): column for name, column in example.items()}, survey
+    )
+    outputs = [
+        ColSpec("integer" if values.dtype.kind == "i" else "double", name)
+        for name, values in prediction_columns(model, photometry).items()
+    ]
+    params = ParamSchema([ParamSpec("pdf", "string", "none")])
+    return ModelSignature(Schema(inputs), Schema(outputs), params)
+
+
+def _made_up_rows(survey: Survey) -> pd.DataFrame:
+    """Galaxies of flat spectrum in the columns of a survey: no example is a real galaxy."""
+    columns: dict[str, list[float]] = dict.fromkeys(survey.extra, [1.0] * len(_EXAMPLE_MAGNITUDES))
+    if survey.ebv is not None:
+        columns[survey.ebv] = [0.02] * len(_EXAMPLE_MAGNITUDES)
+    fluxes = [10 ** (-0.4 * (mag - survey.flux_zero_point)) for mag in _EXAMPLE_MAGNITUDES]
+    values = {
+        "magnitude": list(_EXAMPLE_MAGNITUDES),
+        "error": [0.05] * len(_EXAMPLE_MAGNITUDES),
+        "flux": fluxes,
+        "flux_error": [flux / 20 for flux in fluxes],
+        "flux_ivar": [(20 / flux) ** 2 for flux in fluxes],
+        "extinction": [0.05] * len(_EXAMPLE_MAGNITUDES),
+    }
+    for band in survey.bands:
+        names = survey.band_columns(band).model_dump()
+        columns |= {name: values[kind] for kind, name in names.items() if name is not None}
+    return pd.DataFrame({name: columns[name] for name in survey.columns_needed()})
+
+
+def _requirements(model: FittedModel) -> list[str]:
+    """What loading the model needs, in the versions that are installed."""
+    members = model.members.values() if isinstance(model, PhotozBlend) else [model]
+    names = dict.fromkeys(_BASE)
+    for member in members:
+        if isinstance(member, PhotozModel):
+            names |= dict.fromkeys(_distributions(type(member.estimator)))
+    return [f"{name}=={_version(name)}" for name in names]
+
+
+def _distributions(estimator: type[Any]) -> list[str]:
+    """Distributions of an estimator's libraries, or of the package that brought it."""
+    package, *rest = estimator.__module__.split(".")
+    if package != photoz.__name__:
+        return packages_distributions().get(package, [])
+    return [_OF_ESTIMATOR[rest[-1]]] if rest[-1] in _OF_ESTIMATOR else []
+
+
+def _version(distribution: str) -> str:
+    try:
+        # Local labels (2.13.0+cpu) name builds that no index offers.
+        return version(distribution).partition("+")[0]
+    except PackageNotFoundError:
+        return photoz.__version__

@@ -1,0 +1,73 @@
+"""Pages: what makes MLflow's pages show the families side by side."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+
+__all__ = ["HEADLINES", "metrics_table", "page_address", "page_tags", "run_colour"]
+
+HEADLINES = ("cde_loss", "crps", "sigma_nmad", "outlier_fraction")
+"""Metrics that are shown beside a model."""
+
+_COLUMNS = ("log_loss", *HEADLINES, "bias", "pit_ks", "coverage_68", "coverage_95")
+
+# Colours that the colour-blind can tell apart (Okabe & Ito 2008); the floors are grey.
+_COLOURS = {
+    "forest": "#009e73",
+    "boosting": "#e69f00",
+    "network": "#0072b2",
+    "blend": "#d55e00",
+    "knn": "#777777",
+    "trainz": "#bbbbbb",
+}
+_OTHER_COLOUR = "#cc79a7"
+
+
+def page_address(port: int) -> str:
+    """Address of MLflow's list of experiments, without what it has for language models."""
+    return f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
+
+
+def page_tags(metric: str) -> dict[str, str]:
+    """Tags of an experiment that give its page a view of the held-out metrics.
+
+    MLflow keeps the views that a person saves in such tags, and ignores one that it cannot
+    read.
+
+    Parameters
+    ----------
+    metric
+        Name of the metric that the runs are sorted by.
+    """
+    columns = dict.fromkeys((metric, *_COLUMNS))
+    state = {
+        "searchFilter": "tags.stage = 'final'",
+        "orderByKey": f"metrics.`test/{metric}`",
+        "orderByAsc": True,
+        "selectedColumns": [f"metrics.`test/{name}`" for name in columns],
+    }
+    now = int(1e3 * time.time())
+    view = {"name": "Held-out metrics", "createdAt": now, "state": json.dumps(state)}
+    return {
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.experiment.primaryMetric.name": f"test/{metric}",
+        "mlflow.sharedViewState.held-out": json.dumps(view),
+    }
+
+
+def run_colour(estimator: str) -> dict[str, str]:
+    """Tag of a run that gives it the colour of its family in every chart."""
+    return {"mlflow.runColor": _COLOURS.get(estimator, _OTHER_COLOUR)}
+
+
+def metrics_table(
+    metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]], n_test: int
+) -> str:
+    """Held-out metrics with their intervals, as a table in Markdown."""
+    lines = [f"{n_test} held-out galaxies", "", "| metric | value | 95 % |", "|---|---|---|"]
+    for name, value in metrics.items():
+        ends = " to ".join(f"{end:.4g}" for end in intervals.get(name, ()))
+        lines.append(f"| {name} | {value:.4g} | {ends} |")
+    return "\n".join(lines)

@@ -1,0 +1,317 @@
+"""Runs: one MLflow run per estimator, and one below it per trial."""
+
+from __future__ import annotations
+
+import getpass
+import math
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, Metric, Param
+
+import photoz
+from photoz.environment import git_commit, installed_distributions, machine
+from photoz.errors import without_password
+from photoz.process import is_gone, process_name
+from photoz.tracking.contents import Content, TrackedData, write_content
+from photoz.tracking.models import log_bundle, register
+from photoz.tracking.pages import HEADLINES, metrics_table, page_tags, run_colour
+from photoz.tracking.store import MLRUNS, Store
+
+if TYPE_CHECKING:  # the search needs Optuna, which a machine that only predicts lacks
+    from photoz.search import Trial
+
+__all__ = ["EstimatorRun", "Tracking"]
+
+CHAMPION = "champion"
+"""Alias of the version of a registered model that is best on validation rows."""
+
+
+class Tracking:
+    """The MLflow experiment that the runs of one experiment file go to.
+
+    Parameters
+    ----------
+    uri
+        Tracking URI or folder; if empty ``MLFLOW_TRACKING_URI``, else `mlruns`.
+    name
+        Name of the experiment; the registered model is ``photoz-NAME``.
+    data
+        The galaxies.
+    metric
+        Name of the metric that the search minimises.
+    mlruns
+        Folder of the store where nothing else is said.
+
+    Attributes
+    ----------
+    folder
+        Folder of this machine that goes with the store.
+    experiment_id
+        Id of the experiment in MLflow.
+    common_tags
+        Tags that all its runs share.
+
+    Raises
+    ------
+    InputError
+        If the store cannot be reached or used.
+    """
+
+    def __init__(
+        self, uri: str, name: str, *, data: TrackedData, metric: str, mlruns: Path = MLRUNS
+    ) -> None:
+        self.name = name
+        self.data = data
+        self.metric = metric
+        self._store = Store.find(uri, mlruns)
+        self.folder = self._store.folder
+        self.experiment_id = self._store.experiment(name).experiment_id
+        self._client = self._store.client()
+        for key, value in page_tags(metric).items():
+            self._client.set_experiment_tag(self.experiment_id, key, value)
+        self._end_abandoned()
+        self.common_tags: dict[str, Any] = {
+            "dataset": data.name,
+            "data_sha256": data.sha256,
+            "split_sha256": data.split_sha256,
+            "photoz_version": photoz.__version__,
+            "mlflow.user": _user(),
+        }
+        if commit := git_commit():
+            self.common_tags |= {"git_commit": commit, "mlflow.source.git.commit": commit}
+        self._environment: dict[str, Content] = {
+            "environment/machine.json": machine(),
+            "environment/requirements.txt": installed_distributions(),
+        }
+
+    @property
+    def model_name(self) -> str:
+        """Name of the registered model."""
+        return f"photoz-{self.name}"
+
+    @contextmanager
+    def run(self, estimator: str) -> Iterator[EstimatorRun]:
+        """Run of one estimator, which fails or is killed if the block that it is open for does.
+
+        Parameters
+        ----------
+        estimator
+            Name of the estimator.
+        """
+        client = self._client
+        tags = {
+            **self.common_tags,
+            "family": estimator,
+            "stage": "final",
+            "process": process_name(os.getpid()),
+            "mlflow.source.name": "photoz experiment",
+            "mlflow.source.type": "LOCAL",
+            **run_colour(estimator),
+        }
+        run_id = client.create_run(self.experiment_id, tags=tags, run_name=estimator).info.run_id
+        status = "FAILED"
+        try:
+            client.log_inputs(run_id, datasets=self.data.inputs())
+            run = EstimatorRun(self, client, run_id, estimator)
+            run.log_artifacts(self._environment)
+            yield run
+            status = "FINISHED"
+        except Exception as error:
+            client.set_tag(run_id, "error", _shown(f"{type(error).__name__}: {error}"))
+            raise
+        except BaseException:
+            status = "KILLED"
+            raise
+        finally:
+            client.set_terminated(run_id, status)
+
+    def promote(self, version: str) -> None:
+        """Give a version of the registered model the alias ``champion``."""
+        self._client.set_registered_model_alias(self.model_name, CHAMPION, version)
+
+    def _end_abandoned(self) -> None:
+        """End the runs of processes that were killed, which would seem to run for ever."""
+        running = self._client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'")
+        for run in running:
+            process = run.data.tags.get("process")
+            if process and is_gone(process, one_machine=self._store.database is not None):
+                self._client.set_terminated(run.info.run_id, "KILLED")
+
+
+class EstimatorRun:
+    """Run of one estimator; made by `Tracking.run`.
+
+    MLflow groups metrics by what stands before a slash, in charts as in tables; hence names
+    such as ``test/cde_loss``.
+
+    Attributes
+    ----------
+    run_id
+        Its id in MLflow.
+    """
+
+    def __init__(
+        self, tracking: Tracking, client: MlflowClient, run_id: str, estimator: str
+    ) -> None:
+        self.run_id = run_id
+        self._tracking = tracking
+        self._client = client
+        self._estimator = estimator
+        self._best = math.inf
+        self._headline = ""
+
+    def log_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Log parameters, each of which can be given once."""
+        self._client.log_batch(self.run_id, params=_params(parameters))
+
+    def log_metrics(
+        self,
+        part: str,
+        metrics: Mapping[str, float],
+        intervals: Mapping[str, tuple[float, float]] | None = None,
+    ) -> None:
+        """Log metrics all at once.
+
+        Parameters
+        ----------
+        part
+            Galaxies that the metrics are of, ``validation`` or ``test``; or a group of
+            metrics that are of none, such as ``time``. It begins their names.
+        metrics
+            Values by name.
+        intervals
+            95 % intervals by name, logged as ``PART_interval/NAME_low`` and ``..._high``.
+        """
+        named = {f"{part}/{name}": value for name, value in metrics.items()}
+        for name, (low, high) in (intervals or {}).items():
+            named[f"{part}_interval/{name}_low"] = low
+            named[f"{part}_interval/{name}_high"] = high
+        data = self._tracking.data
+        dataset = data.part(part) if part in data.n_rows else None
+        self._client.log_batch(self.run_id, _metrics(named, dataset=dataset))
+        if part == "test":
+            self._describe(metrics, intervals or {})
+
+    def log_trial(self, trial: Trial) -> None:
+        """Log a trial as a run below this one, and the best value so far as a curve."""
+        client, metric = self._client, self._tracking.metric
+        now = _milliseconds()
+        tags = {
+            **self._tracking.common_tags,
+            **run_colour(self._estimator),
+            "mlflow.parentRunId": self.run_id,
+            "family": self._estimator,
+            "stage": "trial",
+            "state": trial.state,
+            **({} if trial.error is None else {"error": _shown(trial.error)}),
+        }
+        run_id = client.create_run(
+            self._tracking.experiment_id,
+            start_time=now - int(1e3 * trial.seconds),
+            tags=tags,
+            run_name=f"{self._estimator} trial {trial.number}",
+        ).info.run_id
+        values = {"trials/seconds": trial.seconds}
+        if trial.value is not None:
+            values[f"trials/{metric}"] = trial.value
+        tuned = {f"tuned.{name}": value for name, value in trial.tuned.items()}
+        client.log_batch(run_id, _metrics(values), _params({**trial.parameters, **tuned}))
+        client.set_terminated(run_id, "FAILED" if trial.state == "failed" else "FINISHED", now)
+        if trial.state == "complete" and trial.value is not None:
+            self._best = min(self._best, trial.value)
+            best = {f"trials/best_{metric}": self._best}
+            client.log_batch(self.run_id, _metrics(best, step=trial.number + 1))
+
+    def log_artifacts(self, contents: Mapping[str, Content]) -> None:
+        """Log files.
+
+        Parameters
+        ----------
+        contents
+            What each file holds, by its name in the run, folders included.
+        """
+        with tempfile.TemporaryDirectory(prefix="photoz-") as directory:
+            for name, content in contents.items():
+                file = Path(directory) / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_content(file, content)
+            self._client.log_artifacts(self.run_id, directory)
+
+    def log_model(self, bundle: Path) -> str:
+        """Log a bundle as a model and register it, with the estimator's name as its alias.
+
+        Call it after the metrics, which MLflow then shows with the model.
+
+        Parameters
+        ----------
+        bundle
+            Directory of the bundle.
+
+        Returns
+        -------
+        str
+            Version of the registered model.
+        """
+        tracking, client = self._tracking, self._client
+        model_id = log_bundle(
+            bundle,
+            client=client,
+            experiment_id=tracking.experiment_id,
+            run_id=self.run_id,
+            family=self._estimator,
+        )
+        version = register(
+            client,
+            tracking.model_name,
+            model_id,
+            run_id=self.run_id,
+            family=self._estimator,
+            description=self._headline,
+        )
+        client.set_registered_model_alias(tracking.model_name, self._estimator, version)
+        return version
+
+    def _describe(
+        self, metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]
+    ) -> None:
+        """Put the held-out metrics at the top of the run's page, and beside its model."""
+        note = metrics_table(metrics, intervals, self._tracking.data.n_rows["test"])
+        self._client.set_tag(self.run_id, "mlflow.note.content", note)
+        self._headline = ", ".join(
+            f"{name} {metrics[name]:.4g}" for name in HEADLINES if name in metrics
+        )
+
+
+def _metrics(
+    values: Mapping[str, float], *, step: int = 0, dataset: Dataset | None = None
+) -> list[Metric]:
+    now = _milliseconds()
+    of = {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
+    return [Metric(name, float(value), now, step, **of) for name, value in values.items()]
+
+
+def _params(values: Mapping[str, Any]) -> list[Param]:
+    return [Param(name, _shown(str(value))) for name, value in values.items()]
+
+
+def _shown(text: str) -> str:
+    """Text as MLflow may show it: without passwords, and no longer than it takes."""
+    return without_password(text)[:5000]
+
+
+def _milliseconds() -> int:
+    return int(1e3 * time.time())
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return str(os.getuid())

@@ -1,0 +1,185 @@
+"""Store: where MLflow keeps runs, models and artifacts."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, LifecycleStage
+
+from photoz.errors import InputError, without_password
+
+__all__ = ["Store", "serve"]
+
+MLRUNS = Path("mlruns")
+"""Folder of the working directory that holds the runs where nothing else is said."""
+
+_SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class Store:
+    """An MLflow store.
+
+    Parameters
+    ----------
+    uri
+        Its tracking URI; a path in it is absolute.
+    folder
+        Folder of this machine that goes with it, absolute.
+    """
+
+    uri: str
+    folder: Path
+
+    @classmethod
+    def find(cls, uri: str = "", mlruns: Path = MLRUNS) -> Store:
+        """Store that a setting means.
+
+        Parameters
+        ----------
+        uri
+            A tracking URI, or a folder; if empty ``MLFLOW_TRACKING_URI``, else `mlruns`.
+        mlruns
+            Folder of the store where nothing else is said.
+
+        Raises
+        ------
+        InputError
+            If MLflow has no store of that kind.
+        """
+        uri = uri or os.environ.get("MLFLOW_TRACKING_URI", "") or str(mlruns)
+        if uri.startswith("file:"):
+            msg = (
+                f"the tracking URI {uri} is a file store, which MLflow no longer writes; give a "
+                "folder without file:, or a URI such as sqlite:///mlruns/mlflow.db."
+            )
+            raise InputError(msg)
+        if uri.startswith(_SQLITE):
+            # A relative path would mean another file once the working directory changes.
+            database = Path(uri.removeprefix(_SQLITE)).absolute()
+            return cls(f"{_SQLITE}{database}", database.parent)
+        if "://" in uri or uri.startswith("databricks"):
+            return cls(uri, mlruns.absolute())
+        folder = Path(uri).expanduser().absolute()
+        return cls(f"{_SQLITE}{folder / 'mlflow.db'}", folder)
+
+    @property
+    def database(self) -> Path | None:
+        """The SQLite file, if it is one."""
+        local = self.uri.startswith(_SQLITE)
+        return Path(self.uri.removeprefix(_SQLITE)) if local else None
+
+    @property
+    def has_server(self) -> bool:
+        """Whether a server stands before it, which then decides where artifacts go."""
+        return self.uri.startswith(("http://", "https://", "databricks"))
+
+    def client(self) -> MlflowClient:
+        """Client of the store, which is also made MLflow's own current one."""
+        # MLflow's functions that save and load models know no client.
+        mlflow.set_tracking_uri(self.uri)
+        return MlflowClient(self.uri)
+
+    def experiment(self, name: str) -> Experiment:
+        """Experiment of that name, made or restored where there is none.
+
+        Raises
+        ------
+        InputError
+            If the store cannot be reached or used.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with _few_retries():
+                return self._experiment(name)
+        except Exception as error:
+            reason = without_password(f"{type(error).__name__}: {error}".partition("\n")[0])
+            msg = (
+                f"the MLflow store {without_password(self.uri)} cannot be used ({reason}); "
+                "start its server, or set [tracking] uri or MLFLOW_TRACKING_URI to another."
+            )
+            raise InputError(msg) from error
+
+    def _experiment(self, name: str) -> Experiment:
+        client = self.client()
+        place = (self.folder / "artifacts" / name).as_uri()
+        found = client.get_experiment_by_name(name)
+        if found is not None and found.lifecycle_stage == LifecycleStage.DELETED:
+            client.restore_experiment(found.experiment_id)
+        if self.has_server:
+            number = found.experiment_id if found else client.create_experiment(name)
+            return client.get_experiment(number)
+        if found is not None and found.artifact_location != place:
+            # The folder was moved. What is there stays under a name that tells where its
+            # artifacts lay; MLflow cannot write new ones elsewhere in the same experiment.
+            client.rename_experiment(found.experiment_id, f"{name} @ {found.artifact_location}")
+            found = client.get_experiment_by_name(f"{name} @ {place}")
+            if found is not None:
+                client.rename_experiment(found.experiment_id, name)
+        if found is None:
+            number = client.create_experiment(name, artifact_location=place)
+        else:
+            number = found.experiment_id
+        return client.get_experiment(number)
+
+
+def serve(port: int, *, store: Store | None = None) -> NoReturn:
+    """Become the server of MLflow's pages, for this machine only, until it is interrupted.
+
+    Parameters
+    ----------
+    port
+        Port of 127.0.0.1 to listen on.
+    store
+        What to show; that of the working directory if left out.
+
+    Raises
+    ------
+    InputError
+        If the port is taken, or the store has a server of its own.
+    """
+    store = store or Store.find()
+    if store.has_server:
+        msg = f"the runs are on a server already: open {without_password(store.uri)}."
+        raise InputError(msg)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            msg = f"port {port} of 127.0.0.1 cannot be used ({error}); give another one."
+            raise InputError(msg) from error
+    store.folder.mkdir(parents=True, exist_ok=True)
+    places = {
+        # Not as options: other users of the machine would see a password among them.
+        "MLFLOW_BACKEND_STORE_URI": store.uri,
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": (store.folder / "artifacts").as_uri(),
+        # Eight more processes, for language models.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", *options]
+    # A child would outlive this process where that is killed.
+    os.execve(sys.executable, command, {**os.environ, **places})  # noqa: S606
+
+
+@contextmanager
+def _few_retries() -> Iterator[None]:
+    """Let MLflow give up on a server that does not answer after seconds, not minutes."""
+    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    before = os.environ.get(name)
+    os.environ.setdefault(name, "2")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
