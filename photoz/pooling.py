@@ -192,7 +192,7 @@ def _choose(
         rows = rows[: _MAX_FIT_POINTS // len(pzs[0].z_grid)]
         problem = _LogPool.of([pz[rows] for pz in pzs], truth[rows])
         log = problem.fit(np.arange(len(rows)))
-        parts = [problem.fit(np.flatnonzero(~mask[rows]), log) for mask in masks]
+        parts = [problem.fit(np.flatnonzero(~mask[rows])) for mask in masks]
         candidates.append((log, _assemble(pzs, masks, parts)))
     ranks = [
         (_keeps_mean_redshift(pz, truth), truth.log_score(pz.at(truth.z_spec)).mean())
@@ -285,7 +285,7 @@ class _LogPool:
         log_ends = log_density[:, rows, cell].astype(np.float64)
         return cls(log_density, log_ends, share, truth, epsilon, pzs[0].step)
 
-    def fit(self, rows: NDArray[np.integer], start: Pool | None = None) -> Pool:
+    def fit(self, rows: NDArray[np.integer]) -> Pool:
         """Weights of the best log score of some rows, drawn towards equal ones if few."""
         n_members = len(self.log_density)
         flat = self.log_density[:, rows].reshape(n_members, -1)
@@ -306,10 +306,9 @@ class _LogPool:
             value = -truth.log_score(density).mean() + 0.5 * prior * away @ away
             return float(value), gradient / len(rows) + prior * away
 
-        first = np.full(n_members, 1 / n_members) if start is None else np.array(start.weights)
         found = minimize(
             loss,
-            first,
+            np.full(n_members, 1 / n_members),
             jac=True,
             bounds=Bounds(0, np.inf),
             method="L-BFGS-B",
