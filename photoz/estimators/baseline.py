@@ -44,7 +44,7 @@ class TrainzPhotoz(PhotozEstimator):
         *,
         bandwidth: float = 0.01,
         z_max: float | None = None,
-        n_z: int = 301,
+        n_z: int = 501,
         random_state: int | None = None,
     ) -> None:
         self.bandwidth = bandwidth
@@ -109,7 +109,7 @@ class KnnPhotoz(PhotozEstimator):
         n_neighbours: int = 10,
         bandwidth: float | None = None,
         z_max: float | None = None,
-        n_z: int = 301,
+        n_z: int = 501,
         random_state: int | None = None,
     ) -> None:
         self.n_neighbours = n_neighbours

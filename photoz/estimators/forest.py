@@ -2,113 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from scipy import sparse
 from scipy.optimize import minimize_scalar
 from sklearn.tree import DecisionTreeRegressor
 
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
+from photoz.estimators.cosines import CosineRegression, cosines_of_rank
+from photoz.estimators.trees import Trees
 from photoz.pdf import FloatArray, RedshiftPDF
 
 __all__ = ["ForestPhotoz"]
 
+# Splits on more cosines cost time and gained nothing.
+_SPLIT_COSINES = 4
 _BATCH = 25
 _BLOCK = 4096
 _TUNING_ROWS = 4000
 _BANDWIDTHS = np.geomspace(0.002, 0.08, 12)
 _TEMPERATURES = (0.4, 3.0)
 _LOWEST_DENSITY = 1e-4
-
-
-class _Tree(Protocol):
-    """What is read of scikit-learn's fitted tree."""
-
-    n_features: int
-    children_left: NDArray[np.intp]
-    children_right: NDArray[np.intp]
-    feature: NDArray[np.intp]
-    threshold: FloatArray
-    missing_go_to_left: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class _Trees:
-    """Nodes of trees one after the other; a leaf is its own child, so that walks end there.
-
-    Parameters
-    ----------
-    column
-        Column of the doubled features that a node asks about, shape ``(n_nodes,)``.
-    threshold
-        A galaxy above it goes to the second child, shape ``(n_nodes,)``.
-    child
-        First of the two adjacent children, counted from the tree's root, same shape.
-    root
-        Where each tree begins, and the end, shape ``(n_trees + 1,)``.
-    start
-        Where each node's contents begin, and the end, shape ``(n_nodes + 1,)``.
-    grid_index
-        Grid point nearest to the redshift of each entry, shape ``(n_entries,)``.
-    count
-        How often the bootstrap drew what stands there, shape ``(n_entries,)``.
-    """
-
-    column: NDArray[np.uint16]
-    threshold: NDArray[np.float32]
-    child: NDArray[np.uint32]
-    root: NDArray[np.int64]
-    start: NDArray[np.int64]
-    grid_index: NDArray[np.uint16]
-    count: NDArray[np.float16]
-
-    @classmethod
-    def join(cls, parts: Sequence[_Trees]) -> _Trees:
-        """Trees of several parts behind each other."""
-        arrays: dict[str, Any] = {
-            field.name: np.concatenate([getattr(part, field.name) for part in parts])
-            for field in fields(cls)
-        }
-        for name in ("root", "start"):
-            ends = np.cumsum([0, *(getattr(part, name)[-1] for part in parts)])
-            pieces = [
-                getattr(part, name)[:-1] + end for part, end in zip(parts, ends, strict=False)
-            ]
-            arrays[name] = np.concatenate([*pieces, ends[-1:]])
-        return cls(**arrays)
-
-    def walk(self, X: NDArray[np.float32]) -> NDArray[np.int32]:
-        """Leaf of each galaxy in each tree, shape ``(n_galaxies, n_trees)``."""
-        doubled = _double(X)
-        first = np.arange(len(X)) * doubled.shape[1]
-        leaves = np.empty((len(self.root) - 1, len(X)), dtype=np.int32)
-        for tree, (begin, end) in enumerate(zip(self.root[:-1], self.root[1:], strict=True)):
-            nodes = slice(begin, end)
-            leaves[tree] = begin + _descend(
-                self.column[nodes].astype(np.intp),
-                self.threshold[nodes],
-                self.child[nodes].astype(np.intp),
-                doubled.ravel(),
-                first,
-            )
-        return leaves.T
-
-    def contents(self, n_z: int) -> sparse.csr_array:
-        """Redshift histogram of each leaf, of unit sum, shape ``(n_nodes, n_z)``."""
-        count = self.count.astype(np.float32)
-        n_entries = np.diff(self.start)
-        filled = n_entries > 0
-        total = np.add.reduceat(count, self.start[:-1][filled]) if filled.any() else count
-        weight = count / np.repeat(total, n_entries[filled])
-        indices = self.grid_index.astype(np.int32)
-        shape = (len(n_entries), n_z)
-        return sparse.csr_array((weight, indices, self.start.astype(np.int32)), shape=shape)
+_MOST_SHARED = 0.05
+_MOST_COPIES = 200
 
 
 class ForestPhotoz(PhotozEstimator):
@@ -118,7 +38,8 @@ class ForestPhotoz(PhotozEstimator):
     leaf, averaged over the trees (Meinshausen 2006; Carrasco Kind & Brunner 2013), smoothed
     by a Gaussian kernel, and raised to a power. The trees split where the distribution of
     redshifts changes, not only its mean: their targets are cosines of the redshift's rank,
-    whose squared error is the CDE loss of a cosine series.
+    whose squared error is the CDE loss of a cosine series. Beside the features they may
+    split on a regression of such cosines, which sees directions that no axis follows.
 
     Parameters
     ----------
@@ -128,10 +49,10 @@ class ForestPhotoz(PhotozEstimator):
         Fewest training rows in a leaf: few give noisy p(z), many give wide ones.
     max_features
         Share of the features that are tried for each split.
-    max_samples
-        Rows drawn for each tree, with replacement, as a share of the training rows.
+    max_rows
+        Most rows drawn for one tree; it bounds time and size on large training sets.
     n_cosines
-        Number of cosines that the splits look at; with 0 they look at the mean redshift.
+        Number of cosines in the regression that the trees may split on; 0 leaves it out.
     bandwidth
         Standard deviation of the kernel, in dz / (1 + z) and never narrower than two steps
         of the grid; None chooses it by log score on the validation rows, else on the rows
@@ -160,11 +81,11 @@ class ForestPhotoz(PhotozEstimator):
     def __init__(
         self,
         *,
-        n_trees: int = 200,
-        min_leaf: int = 5,
+        n_trees: int = 100,
+        min_leaf: int = 3,
         max_features: float = 0.6,
-        max_samples: float = 1.0,
-        n_cosines: int = 4,
+        max_rows: int = 50_000,
+        n_cosines: int = 8,
         bandwidth: float | None = None,
         temperature: float | None = None,
         z_max: float | None = None,
@@ -175,7 +96,7 @@ class ForestPhotoz(PhotozEstimator):
         self.n_trees = n_trees
         self.min_leaf = min_leaf
         self.max_features = max_features
-        self.max_samples = max_samples
+        self.max_rows = max_rows
         self.n_cosines = n_cosines
         self.bandwidth = bandwidth
         self.temperature = temperature
@@ -195,24 +116,54 @@ class ForestPhotoz(PhotozEstimator):
     @classmethod
     def trial_parameters(cls) -> dict[str, Any]:
         """Fewer trees: they are noisier, but rank the other parameters alike."""
+        return {"n_trees": 25}
+
+    @classmethod
+    def fold_parameters(cls) -> dict[str, Any]:
+        """Half of the default trees: their p(z) is hardly noisier."""
         return {"n_trees": 50}
 
     def _fit(self, train: Rows, validation: Rows | None, on_step: OnStep | None) -> None:
         self._check_parameters()
+        # A redshift that is wrong tells nothing: its row counts as far as it can be trusted.
+        weight = train.weight if train.reliability is None else train.weight * train.reliability
+        used = weight > 0
+        if used.sum() < 2:
+            msg = "at least 2 training rows must have a weight and a reliability above 0."
+            raise ValueError(msg)
+        train = Rows(train.X[used], train.z_spec[used], weight[used])
+        group = _galaxies(train.z_spec)
+        train = self._add_regression(train, group)
         seeds = np.random.SeedSequence(self.random_state).spawn(self.n_trees)
-        target = _targets(train.z_spec, self.n_cosines)
-        grown: list[tuple[_Trees, NDArray[np.bool_]]] = []
+        target = cosines_of_rank(train.z_spec, _SPLIT_COSINES)
+        grown: list[tuple[Trees, NDArray[np.bool_]]] = []
         for begin in range(0, self.n_trees, _BATCH):
             grown += Parallel(n_jobs=self.n_jobs, require="sharedmem")(
-                delayed(self._grow)(train, target, seed) for seed in seeds[begin : begin + _BATCH]
+                delayed(self._grow)(train, group, target, seed)
+                for seed in seeds[begin : begin + _BATCH]
             )
-            if on_step is not None and validation is not None:
-                self._keep(_Trees.join([trees for trees, _ in grown]))
-                histogram = self._histogram(validation.X[:_TUNING_ROWS])
-                *_, loss = self._choose(histogram, validation.z_spec[:_TUNING_ROWS])
-                on_step(len(grown), loss)
-        self._keep(_Trees.join([trees for trees, _ in grown]))
-        self._tune(train, validation, np.column_stack([drawn for _, drawn in grown]))
+            if on_step is not None and validation is not None and len(validation):
+                self._keep(Trees.join([trees for trees, _ in grown]))
+                on_step(len(grown), self._choose(*self._tuning_rows(validation))[2])
+        self._keep(Trees.join([trees for trees, _ in grown]))
+        if self.bandwidth is not None and self.temperature is not None:
+            self.bandwidth_, self.temperature_ = self.bandwidth, self.temperature
+        elif validation is not None and len(validation):
+            self._tune(*self._tuning_rows(validation))
+        else:
+            drawn = np.column_stack([of_tree for _, of_tree in grown])
+            self._tune(*self._unseen_rows(train, drawn[group]))
+
+    def _add_regression(self, train: Rows, group: NDArray[np.intp]) -> Rows:
+        """The rows with the regression's cosines as further features."""
+        self.regression_, predicted = CosineRegression.fit(
+            train.X, cosines_of_rank(train.z_spec, self.n_cosines), train.weight, group
+        )
+        return replace(train, X=np.concatenate([train.X, predicted], axis=1))
+
+    def _inputs(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the trees split on, shape ``(n_galaxies, n_features + n_cosines)``."""
+        return np.concatenate([X, self.regression_.predict(X)], axis=1)
 
     def _check_parameters(self) -> None:
         if self.n_trees < 1 or self.min_leaf < 1 or self.n_cosines < 0:
@@ -221,10 +172,10 @@ class ForestPhotoz(PhotozEstimator):
                 f"{self.n_trees}, {self.min_leaf} and {self.n_cosines}."
             )
             raise ValueError(msg)
-        if not (0 < self.max_features <= 1 and 0 < self.max_samples <= 1):
+        if not 0 < self.max_features <= 1 or self.max_rows < 1:
             msg = (
-                "max_features and max_samples must be above 0 and at most 1, got "
-                f"{self.max_features} and {self.max_samples}."
+                "max_features must be above 0 and at most 1 and max_rows at least 1, got "
+                f"{self.max_features} and {self.max_rows}."
             )
             raise ValueError(msg)
         if any(value is not None and value <= 0 for value in (self.bandwidth, self.temperature)):
@@ -235,58 +186,57 @@ class ForestPhotoz(PhotozEstimator):
             raise ValueError(msg)
 
     def _grow(
-        self, train: Rows, target: FloatArray, seed: np.random.SeedSequence
-    ) -> tuple[_Trees, NDArray[np.bool_]]:
-        """One tree, and which rows it has seen."""
+        self,
+        train: Rows,
+        group: NDArray[np.intp],
+        target: FloatArray,
+        seed: np.random.SeedSequence,
+    ) -> tuple[Trees, NDArray[np.bool_]]:
+        """One tree, and which galaxies it has seen, each with all its copies."""
         generator = np.random.default_rng(seed)
-        n_draws = max(1, round(self.max_samples * len(train)))
-        share = train.weight / train.weight.sum()
-        times = np.bincount(generator.choice(len(train), n_draws, p=share), minlength=len(train))
-        drawn = times > 0
+        share = np.bincount(group, weights=train.weight)
+        n_draws = max(1, round(len(share) * min(1, self.max_rows / len(train))))
+        times = np.bincount(
+            generator.choice(len(share), n_draws, p=share / share.sum()), minlength=len(share)
+        )
+        rows = np.flatnonzero(times[group])
+        # Rows of one galaxy may differ in weight; the draw has taken account of their sum only.
+        count = times[group[rows]]
         tree = DecisionTreeRegressor(
             min_samples_leaf=self.min_leaf,
             max_features=self.max_features,
             random_state=int(generator.integers(2**31)),
         )
-        tree.fit(train.X[drawn], target[drawn], sample_weight=times[drawn])
-        column, threshold, child = _nodes(tree.tree_)
-        leaf = _descend(
-            column, threshold, child, _double(train.X[drawn]).ravel(),
-            np.arange(int(drawn.sum())) * 2 * train.X.shape[1],
-        )  # fmt: skip
-        nearest = np.rint(train.z_spec[drawn] / self.z_grid_[1]).astype(np.intp)
-        shape = (len(child), self.n_z)
-        contents = sparse.coo_array((times[drawn], (leaf, nearest)), shape=shape).tocsr()
-        trees = _Trees(
-            column=column.astype(np.uint16),
-            threshold=threshold,
-            child=child.astype(np.uint32),
-            root=np.array([0, len(child)]),
-            start=contents.indptr.astype(np.int64),
-            grid_index=contents.indices.astype(np.uint16),
-            count=contents.data.astype(np.float16),
-        )
-        return trees, drawn
+        tree.fit(train.X[rows], target[rows], sample_weight=count)
+        nearest = np.rint(train.z_spec[rows] / self.z_grid_[1]).astype(np.intp)
+        return Trees.grow(tree.tree_, train.X[rows], nearest, count, self.n_z), times > 0
 
-    def _keep(self, trees: _Trees) -> None:
+    def _keep(self, trees: Trees) -> None:
         self.trees_ = trees
         self.contents_ = trees.contents(self.n_z)
 
-    def _tune(self, train: Rows, validation: Rows | None, drawn: NDArray[np.bool_]) -> None:
+    def _tuning_rows(self, validation: Rows) -> tuple[FloatArray, FloatArray]:
+        """Histograms and redshifts of validation rows."""
+        histogram = self.trees_.histogram(
+            self._inputs(validation.X[:_TUNING_ROWS]), self.contents_
+        )
+        return histogram, validation.z_spec[:_TUNING_ROWS]
+
+    def _unseen_rows(self, train: Rows, seen: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+        """Histograms of training rows from the trees that have not seen their galaxy."""
+        rows = np.random.default_rng(self.random_state).permutation(len(train))[:_TUNING_ROWS]
+        unseen = ~seen[rows]
+        # Two galaxies and three trees may leave nobody unseen.
+        use = unseen if unseen.any() else None
+        return self.trees_.histogram(train.X[rows], self.contents_, use), train.z_spec[rows]
+
+    def _tune(self, histogram: FloatArray, z_spec: FloatArray) -> None:
         """Choose the kernel and the temperature where they are not given."""
-        if self.bandwidth is not None and self.temperature is not None:
-            self.bandwidth_, self.temperature_ = self.bandwidth, self.temperature
-            return
-        if validation is not None:
-            histogram = self._histogram(validation.X[:_TUNING_ROWS])
-            z_spec = validation.z_spec[:_TUNING_ROWS]
-        else:
-            rows = np.random.default_rng(self.random_state).permutation(len(train))[:_TUNING_ROWS]
-            rows = rows[train.weight[rows] > 0]
-            histogram = self._histogram(train.X[rows], ~_seen(train.z_spec, drawn, rows))
-            z_spec = train.z_spec[rows]
         self.bandwidth_, self.temperature_, _ = self._choose(histogram, z_spec)
-        self.tuned_ = {"bandwidth": self.bandwidth_, "temperature": self.temperature_}
+        if self.bandwidth is None:
+            self.tuned_["bandwidth"] = self.bandwidth_
+        if self.temperature is None:
+            self.tuned_["temperature"] = self.temperature_
 
     def _choose(self, histogram: FloatArray, z_spec: FloatArray) -> tuple[float, float, float]:
         """Kernel and temperature of the best log score, and its negative."""
@@ -320,37 +270,12 @@ class ForestPhotoz(PhotozEstimator):
         kernel: NDArray[np.float32] = ((direct + mirrored) / sigma).astype(np.float32)
         return kernel
 
-    def _histogram(
-        self, X: NDArray[np.float32], use: NDArray[np.bool_] | None = None
-    ) -> NDArray[np.float32]:
-        """Leaf contents averaged over the trees, shape ``(n_galaxies, n_z)``.
-
-        Parameters
-        ----------
-        X
-            Features of shape ``(n_galaxies, n_features)``.
-        use
-            Trees that count for each galaxy, shape ``(n_galaxies, n_trees)``; None is all.
-        """
-        leaves = self.trees_.walk(X)
-        n_trees = leaves.shape[1]
-        weight = np.ones(leaves.shape, dtype=np.float32) if use is None else use
-        membership = sparse.csr_array(
-            (
-                weight.ravel().astype(np.float32) / n_trees,
-                leaves.ravel(),
-                np.arange(len(X) + 1, dtype=np.int32) * n_trees,
-            ),
-            shape=(len(X), self.contents_.shape[0]),
-        )
-        histogram: NDArray[np.float32] = (membership @ self.contents_).toarray()
-        return histogram
-
     def _predict_density(self, X: NDArray[np.float32]) -> FloatArray:
         kernel = self._kernel(self.bandwidth_)
 
         def block(begin: int) -> FloatArray:
-            smooth = self._histogram(X[begin : begin + _BLOCK]) @ kernel
+            smooth = self.trees_.histogram(self._inputs(X[begin : begin + _BLOCK]), self.contents_)
+            smooth = smooth @ kernel
             return smooth**self.temperature_
 
         blocks = Parallel(n_jobs=self.n_jobs, require="sharedmem")(
@@ -359,7 +284,11 @@ class ForestPhotoz(PhotozEstimator):
         return np.concatenate(blocks)
 
     def _save(self, directory: Path) -> None:
-        arrays = {field.name: getattr(self.trees_, field.name) for field in fields(_Trees)}
+        arrays = {
+            field.name: getattr(part, field.name)
+            for part in (self.trees_, self.regression_)
+            for field in fields(part)
+        }
         np.savez_compressed(
             directory / "forest.npz",
             bandwidth=self.bandwidth_,
@@ -371,90 +300,18 @@ class ForestPhotoz(PhotozEstimator):
         with np.load(directory / "forest.npz", allow_pickle=False) as saved:
             self.bandwidth_ = float(saved["bandwidth"])
             self.temperature_ = float(saved["temperature"])
-            self._keep(_Trees(**{field.name: saved[field.name] for field in fields(_Trees)}))
+            self._keep(Trees(**{field.name: saved[field.name] for field in fields(Trees)}))
+            self.regression_ = CosineRegression(
+                **{field.name: saved[field.name] for field in fields(CosineRegression)}
+            )
 
 
-def _targets(z_spec: FloatArray, n_cosines: int) -> FloatArray:
-    """Cosines of the redshift's rank, shape ``(n_galaxies, n_cosines)``."""
-    if n_cosines == 0:
-        return z_spec
-    _, rank = np.unique(z_spec, return_inverse=True)
-    share = (rank + 0.5) / (rank.max() + 1)
-    cosines: FloatArray = np.cos(np.pi * np.outer(share, np.arange(1, n_cosines + 1)))
-    return cosines
+def _galaxies(z_spec: FloatArray) -> NDArray[np.intp]:
+    """Number of the galaxy that each row shows, shape ``(n_rows,)``.
 
-
-def _seen(
-    z_spec: FloatArray, drawn: NDArray[np.bool_], rows: NDArray[np.intp]
-) -> NDArray[np.bool_]:
-    """Whether a tree drew a row or another one of its redshift, shape ``(n_rows, n_trees)``.
-
-    Noisy copies of a galaxy share its redshift: a tree that drew one has seen the galaxy.
+    Noisy copies of a galaxy share its redshift. Where redshifts are rounded so much that
+    galaxies share them as well, each row stands for itself.
     """
-    distinct, galaxy = np.unique(z_spec, return_inverse=True)
-    seen = np.zeros((len(distinct), drawn.shape[1]), dtype=bool)
-    np.logical_or.at(seen, galaxy, drawn)
-    of_galaxy: NDArray[np.bool_] = seen[galaxy[rows]]
-    # Where redshifts are rounded so much that every tree saw each, only the row itself counts.
-    return of_galaxy if (~of_galaxy).any(axis=1).mean() > 0.1 else drawn[rows]
-
-
-def _double(X: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The features twice, shape ``(n_galaxies, 2 n_features)``: NaN goes left, then right."""
-    missing = np.isnan(X)
-    left, right = (np.where(missing, np.float32(end), X) for end in (-np.inf, np.inf))
-    return np.concatenate([left, right], axis=1)
-
-
-def _nodes(tree: _Tree) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.intp]]:
-    """Columns, thresholds and first children of a tree's nodes, level by level.
-
-    Children stand side by side, so that a step is ``child + (feature > threshold)``. A leaf
-    asks for more than infinity and is its own child.
-    """
-    left, right = tree.children_left, tree.children_right
-    levels = [np.zeros(1, dtype=np.intp)]
-    while len(inner := levels[-1][left[levels[-1]] >= 0]):
-        levels.append(np.column_stack([left[inner], right[inner]]).ravel())
-    order = np.concatenate(levels)
-    position = np.empty_like(order)
-    position[order] = np.arange(len(order))
-    leaf = left[order] < 0
-    # Where a node sends NaN to the right, the second half of the doubled features is asked.
-    to_right = tree.missing_go_to_left[order] == 0
-    column = np.where(leaf, 0, tree.feature[order] + tree.n_features * to_right)
-    threshold = np.where(leaf, np.inf, tree.threshold[order]).astype(np.float32)
-    child = np.where(leaf, np.arange(len(order)), position[left[order]])
-    return column, threshold, child
-
-
-def _descend(
-    column: NDArray[np.intp],
-    threshold: NDArray[np.float32],
-    child: NDArray[np.intp],
-    features: NDArray[np.float32],
-    first: NDArray[np.intp],
-) -> NDArray[np.intp]:
-    """Leaf of each galaxy in one tree, shape ``(n_galaxies,)``.
-
-    Parameters
-    ----------
-    column, threshold, child
-        Nodes of the tree, each of shape ``(n_nodes,)``.
-    features
-        Doubled features of all galaxies in one row.
-    first
-        Where each galaxy's features begin, shape ``(n_galaxies,)``.
-    """
-    leaf = np.zeros(len(first), dtype=np.intp)
-    walking = np.arange(len(first))
-    node = leaf
-    while len(walking):
-        for _ in range(4):
-            above = features.take(column.take(node) + first) > threshold.take(node)
-            node = child.take(node) + above
-        leaf[walking] = node
-        # Galaxies that have arrived are let go of: half of the steps would be idle.
-        inside = child.take(node) != node
-        walking, node, first = walking[inside], node[inside], first[inside]
-    return leaf
+    distinct, galaxy, rows = np.unique(z_spec, return_inverse=True, return_counts=True)
+    rounded = len(distinct) < _MOST_SHARED * len(z_spec) or rows.max() > _MOST_COPIES
+    return np.arange(len(z_spec)) if rounded else galaxy
