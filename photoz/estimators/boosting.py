@@ -1,8 +1,7 @@
-"""BoostingPhotoz: p(z) as a Gaussian mixture whose parameters are boosted trees."""
+"""BoostingPhotoz: p(z) as a Gaussian mixture whose parameters are boosted together."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +10,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
+from photoz.estimators.mixture_likelihood import (
+    MixtureLikelihood,
+    mixture_of,
+    n_of_z_at,
+    starting_scores,
+)
 from photoz.pdf import FloatArray, RedshiftPDF
 
 __all__ = ["BoostingPhotoz"]
 
 _REPORT_EVERY = 5
+_CHUNK = 16384
+_ROWS_TO_SCALE = 100_000
 
 
 class BoostingPhotoz(PhotozEstimator):
-    """Photo-z from gradient boosting (LightGBM) of the parameters of a Gaussian mixture."""
+    """Photo-z from boosted trees whose leaves move every parameter of a Gaussian mixture.
+
+    A round draws a random combination of the gradients of all parameters (weights, means
+    and widths), lets LightGBM grow one tree on it, and gives each leaf one regularised
+    Newton step: linear in the features, for all parameters at once. Random combinations
+    split where the sum of all gains is large (Iosipoi & Vakhrushev 2022), and linear leaves
+    follow a redshift that is smooth in the colours (Shi et al. 2019).
+
+    Parameters
+    ----------
+    n_components
+        Gaussian components of a mixture.
+    n_rounds
+        Trees; with validation rows the most there may be.
+    learning_rate
+        Share of each Newton step that is taken.
+    n_leaves
+        Leaves of a tree.
+    min_leaf
+        Least sum of sample weights in a leaf, among the rows of a round.
+    ridge
+        Strength of the penalty on slopes within a leaf, in galaxies.
+    row_fraction
+        Share of the rows that a round draws.
+    patience
+        Rounds without a lower validation loss after which a fit ends.
+    z_max, n_z
+        Upper end and number of points of the redshift grid, which starts at 0.
+    n_threads
+        Threads of LightGBM; all cores if None. They do not change the result.
+    random_state
+        Seed of the combinations and of the rows of each round.
+
+    References
+    ----------
+    Iosipoi & Vakhrushev (2022), https://arxiv.org/abs/2211.12858;
+    Shi et al. (2019), https://arxiv.org/abs/1802.05640
+    """
 
     def __init__(
         self,
         *,
         n_components: int = 4,
         n_rounds: int = 300,
-        learning_rate: float = 0.1,
-        n_leaves: int = 15,
-        min_leaf: int = 20,
-        l2: float = 1.0,
-        width_scale: float = 1.0,
+        learning_rate: float = 0.15,
+        n_leaves: int = 6,
+        min_leaf: float = 20,
+        ridge: float = 10.0,
+        row_fraction: float = 0.5,
         patience: int = 20,
         z_max: float | None = None,
-        n_z: int = 301,
+        n_z: int = 501,
         n_threads: int | None = None,
         random_state: int | None = None,
     ) -> None:
@@ -42,8 +86,8 @@ class BoostingPhotoz(PhotozEstimator):
         self.learning_rate = learning_rate
         self.n_leaves = n_leaves
         self.min_leaf = min_leaf
-        self.l2 = l2
-        self.width_scale = width_scale
+        self.ridge = ridge
+        self.row_fraction = row_fraction
         self.patience = patience
         self.z_max = z_max
         self.n_z = n_z
@@ -54,139 +98,220 @@ class BoostingPhotoz(PhotozEstimator):
     def search_space(cls) -> dict[str, Range | Choice]:
         """Ranges that are searched where an experiment does not say otherwise."""
         return {
-            "n_components": Range(3, 6),
-            "learning_rate": Range(0.05, 0.2, log=True),
-            "n_leaves": Range(8, 32, log=True),
-            "min_leaf": Range(10, 100, log=True),
+            "n_components": Range(2, 6),
+            "learning_rate": Range(0.08, 0.25, log=True),
+            "n_leaves": Range(3, 16, log=True),
+            "min_leaf": Range(10, 200, log=True),
+            "ridge": Range(1.0, 300.0, log=True),
         }
 
     def _fit(self, train: Rows, validation: Rows | None, on_step: OnStep | None) -> None:
-        self.start_ = _starting_point(train, self.n_components)
-        narrowest = 2 * self.z_grid_[1]
-        data = lgb.Dataset(
-            train.X,
-            np.zeros(len(train)),
-            init_score=np.tile(self.start_[:, np.newaxis], len(train)).ravel(),
-            free_raw_data=False,
-        )
-        loss = _MixtureLoss(train, narrowest)
-        held_out = None if validation is None else _MixtureLoss(validation, narrowest)
-        booster = lgb.Booster(self._lightgbm_parameters(), data)
-        best, self.best_round_ = np.inf, self.n_rounds
-        scores = None if validation is None else np.tile(self.start_[:, np.newaxis], len(validation))
+        self._learn_scaling(train.X)
+        self.start_ = starting_scores(train, self.n_components, self._narrowest)
+        likelihood = self._likelihood(train)
+        features, scores = self._start(train.X)
+        held_out = None if validation is None else self._start(validation.X)
+        booster = self._booster(train)
+        generator = np.random.default_rng(self.random_state)
+        rounds: list[tuple[int, FloatArray]] = []
+        losses: list[float] = []
         for step in range(1, self.n_rounds + 1):
-            if booster.update(fobj=loss):
-                break
-            if held_out is None or validation is None:
+            rows = np.flatnonzero(generator.random(len(train)) < self.row_fraction)
+            gradient, curvature = likelihood[rows].derivatives(
+                np.ascontiguousarray(scores[rows].T)
+            )
+            gradient *= train.weight[rows].astype(np.float32)
+            curvature *= train.weight[rows].astype(np.float32)
+            mixed = generator.standard_normal(len(gradient)) @ _standardised(gradient, curvature)
+            tree = _grow(booster, rows, mixed, train.weight)
+            leaf = self._leaves(booster, train.X, tree)
+            steps = self._newton_steps(features[rows].T, gradient, curvature, leaf[rows])
+            rounds.append((tree, steps))
+            _add(scores, features, leaf, steps)
+            if validation is None or held_out is None:
                 continue
-            scores += booster.predict(
-                validation.X, raw_score=True, start_iteration=step - 1, num_iteration=1
-            ).T
-            value = held_out.value(scores)
+            _add(held_out[1], held_out[0], self._leaves(booster, validation.X, tree), steps)
+            losses.append(self._likelihood(validation).loss(held_out[1].T))
             if on_step is not None and step % _REPORT_EVERY == 0:
-                on_step(step, value)
-            if value < best:
-                best, self.best_round_ = value, step
-            if step - self.best_round_ >= self.patience:
+                on_step(step, losses[-1])
+            if step - 1 - int(np.argmin(losses)) >= self.patience:
                 break
-        if validation is not None:
-            self.tuned_ = {"n_rounds": self.best_round_}
-        self.booster_ = lgb.Booster(
-            model_str=booster.model_to_string(num_iteration=self.best_round_)
+        if losses:
+            rounds = rounds[: int(np.argmin(losses)) + 1]
+            self.tuned_ = {"n_rounds": len(rounds)}
+        self._keep(booster, rounds)
+
+    @property
+    def _narrowest(self) -> float:
+        """Two steps of the grid, which can show nothing narrower."""
+        return 2 * float(self.z_grid_[1])
+
+    def _likelihood(self, rows: Rows) -> MixtureLikelihood:
+        doubted = rows.reliability is not None
+        return MixtureLikelihood(
+            rows.z_spec,
+            self._narrowest,
+            float(self.z_grid_[-1]),
+            rows.reliability,
+            n_of_z_at(rows) if doubted else None,
         )
 
-    def _lightgbm_parameters(self) -> dict[str, Any]:
-        return {
-            "num_class": 3 * self.n_components,
+    def _booster(self, train: Rows) -> lgb.Booster:
+        """A booster without trees. It grows their structure only; their leaves are ours."""
+        params: dict[str, Any] = {
             "objective": "none",
-            "learning_rate": self.learning_rate,
-            "num_leaves": self.n_leaves,
-            "min_data_in_leaf": self.min_leaf,
-            "min_sum_hessian_in_leaf": 1e-3,
-            "lambda_l2": self.l2,
-            "min_data_in_bin": 1,
-            "feature_pre_filter": False,
+            "num_leaves": max(self.n_leaves, 2),
+            # Rows that a round leaves out have no curvature: count by curvature, not by row.
+            "min_data_in_leaf": 1,
+            "min_sum_hessian_in_leaf": self.min_leaf,
             "boost_from_average": False,
+            "feature_pre_filter": False,
             "deterministic": True,
             "force_row_wise": True,
             "num_threads": self.n_threads or 0,
-            "seed": self.random_state or 0,
+            "seed": 0,
             "verbosity": -1,
         }
+        return lgb.Booster(params, lgb.Dataset(train.X, np.zeros(len(train)), params=params))
 
-    def predict_mixture(
-        self, X: NDArray[np.float32]
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Weights, means and widths of the mixtures, each ``(n_galaxies, n_components)``."""
-        raw = self.booster_.predict(X, raw_score=True, num_threads=self.n_threads or 0)
-        scores = raw.T + self.start_[:, np.newaxis]
-        logits, means, widths = scores.reshape(3, self.n_components, -1)
-        logits = logits - logits.max(axis=0)
-        weights = np.exp(logits)
-        weights /= weights.sum(axis=0)
-        sigmas = self.width_scale * np.hypot(np.exp(widths), 2 * self.z_grid_[1])
-        return weights.T, means.T, sigmas.T
+    def _leaves(
+        self, booster: lgb.Booster, X: NDArray[np.float32], tree: int
+    ) -> NDArray[np.int16]:
+        """Leaf of each galaxy in one tree; tree -1 is a round that found no split."""
+        if tree < 0:
+            return np.zeros(len(X), dtype=np.int16)
+        found = booster.predict(
+            X, pred_leaf=True, start_iteration=tree, num_iteration=1,
+            num_threads=self.n_threads or 0,
+        )  # fmt: skip
+        return np.asarray(found).reshape(len(X)).astype(np.int16)
+
+    def _newton_steps(
+        self,
+        features: FloatArray,
+        gradient: FloatArray,
+        curvature: FloatArray,
+        leaf: NDArray[np.int16],
+    ) -> FloatArray:
+        """Coefficients of each leaf, ``(n_leaves, 3 * n_components, 1 + n_features)``."""
+        n_terms = len(features)
+        penalty = np.diag(np.append(1.0, np.full(n_terms - 1, self.ridge)))
+        upper = np.triu_indices(n_terms)
+        steps = np.zeros((max(self.n_leaves, 2), len(gradient), n_terms), dtype=np.float32)
+        for index in range(int(leaf.max(initial=-1)) + 1):
+            rows = np.flatnonzero(leaf == index)
+            if len(rows) == 0:
+                continue
+            terms, g, h = features[:, rows], gradient[:, rows], curvature[:, rows]
+            products = np.concatenate([terms[i] * terms[i:] for i in range(n_terms)])
+            gram = np.empty((len(g), n_terms, n_terms))
+            gram[:, upper[0], upper[1]] = gram[:, upper[1], upper[0]] = (products @ h.T).T
+            gram += np.maximum(h.mean(axis=1), 1e-9)[:, np.newaxis, np.newaxis] * penalty
+            newton = np.linalg.solve(gram, -(g @ terms.T)[..., np.newaxis])
+            steps[index] = self.learning_rate * newton[..., 0]
+        return steps
+
+    def _learn_scaling(self, X: NDArray[np.float32]) -> None:
+        """Range, centre and scale of every feature, for the linear parts of the leaves."""
+        some = X[:: -(-len(X) // _ROWS_TO_SCALE)].astype(np.float64)
+        some[:, np.isnan(some).all(axis=0)] = 0
+        low, centre, high = np.nanquantile(some, [0.005, 0.5, 0.995], axis=0)
+        scale = np.nanstd(np.clip(some, low, high), axis=0)
+        self.scaling_ = np.stack([low, high, centre, np.where(scale > 0, scale, 1)])
+
+    def _terms(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Scaled features after a column of ones; 0 where not observed, cut off outside."""
+        low, high, centre, scale = self.scaling_
+        scaled = (np.clip(X, low, high) - centre) / scale
+        return np.concatenate([np.ones((len(X), 1)), np.nan_to_num(scaled, nan=0)], axis=1)
+
+    def _start(self, X: NDArray[np.float32]) -> tuple[FloatArray, FloatArray]:
+        """Terms and starting scores; float32 halves the time of a fit."""
+        start = self.start_.astype(np.float32)
+        return self._terms(X).astype(np.float32), np.tile(start, (len(X), 1))
+
+    def _keep(self, booster: lgb.Booster, rounds: list[tuple[int, FloatArray]]) -> None:
+        self.trees_ = np.array([tree for tree, _ in rounds], dtype=np.int64)
+        self.coefficients_ = np.stack([steps for _, steps in rounds])
+        used = max(int(self.trees_.max()) + 1, 1)
+        # Read back from its text, so that a loaded model is the same to the last bit.
+        self.booster_ = lgb.Booster(model_str=booster.model_to_string(num_iteration=used))
+
+    def predict_mixture(self, X: NDArray[np.float32]) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Weights, means and standard deviations of the mixtures of galaxies.
+
+        Parameters
+        ----------
+        X
+            Features of shape ``(n_galaxies, n_features)``, NaN where not observed.
+
+        Returns
+        -------
+        ndarray, ndarray, ndarray
+            Each of shape ``(n_galaxies, n_components)``, in redshift.
+        """
+        X = self._check_features(X)
+        scores = np.tile(self.start_, (len(X), 1))
+        for first in range(0, len(X), _CHUNK):
+            self._boost(scores[first : first + _CHUNK], X[first : first + _CHUNK])
+        return mixture_of(scores, self._narrowest, float(self.z_grid_[-1]))
+
+    def _boost(self, scores: FloatArray, X: NDArray[np.float32]) -> None:
+        """Add all rounds to the scores, in float64: the sum must not depend on the chunk."""
+        terms = self._terms(X)
+        leaves = self.booster_.predict(X, pred_leaf=True, num_threads=self.n_threads or 0)
+        leaves = np.asarray(leaves).reshape(len(X), -1).astype(np.int16)
+        nowhere = np.zeros(len(X), dtype=np.int16)
+        for tree, steps in zip(self.trees_, self.coefficients_.astype(np.float64), strict=True):
+            _add(scores, terms, leaves[:, tree] if tree >= 0 else nowhere, steps)
 
     def _predict_density(self, X: NDArray[np.float32]) -> FloatArray:
         return RedshiftPDF.from_mixture(self.z_grid_, *self.predict_mixture(X)).density
 
     def _save(self, directory: Path) -> None:
-        self.booster_.save_model(directory / "booster.txt")
-        (directory / "start.json").write_text(json.dumps(self.start_.tolist()), encoding="utf-8")
+        self.booster_.save_model(directory / "trees.txt")
+        np.savez(
+            directory / "leaves.npz",
+            trees=self.trees_,
+            coefficients=self.coefficients_,
+            scaling=self.scaling_,
+            start=self.start_,
+        )
 
     def _load(self, directory: Path) -> None:
-        self.booster_ = lgb.Booster(model_file=directory / "booster.txt")
-        text = (directory / "start.json").read_text(encoding="utf-8")
-        self.start_ = np.array(json.loads(text))
+        self.booster_ = lgb.Booster(model_file=directory / "trees.txt")
+        with np.load(directory / "leaves.npz", allow_pickle=False) as learned:
+            self.trees_ = learned["trees"]
+            self.coefficients_ = learned["coefficients"]
+            self.scaling_ = learned["scaling"]
+            self.start_ = learned["start"]
 
 
-def _starting_point(train: Rows, n_components: int) -> FloatArray:
-    """Logits, means and log widths of equal components between quantiles of z."""
-    edges = np.quantile(train.z_spec, np.linspace(0, 1, n_components + 1))
-    means = (edges[1:] + edges[:-1]) / 2
-    width = max(float(train.z_spec.std()) / n_components, 1e-3)
-    return np.concatenate(
-        [np.zeros(n_components), means, np.full(n_components, np.log(width))]
-    )
+def _standardised(gradient: FloatArray, curvature: FloatArray) -> FloatArray:
+    """Gradients whose squares are gains, so that parameters of any unit can be added up."""
+    standardised: FloatArray = gradient / np.sqrt(np.maximum(curvature, 1e-9))
+    return standardised
 
 
-class _MixtureLoss:
-    """Negative log likelihood of a mixture, with its gradient and a positive curvature."""
+def _grow(
+    booster: lgb.Booster, rows: NDArray[np.intp], gradient: FloatArray, weight: FloatArray
+) -> int:
+    """Grow one tree on some rows and return its number, or -1 if no split was found."""
+    target, count = np.zeros((2, len(weight)), dtype=np.float32)
+    target[rows] = gradient * np.sqrt(weight[rows])
+    count[rows] = weight[rows]
+    before = booster.num_trees()
+    booster.update(fobj=lambda *_: (target, count))
+    return before if booster.num_trees() > before else -1
 
-    def __init__(self, rows: Rows, narrowest: float) -> None:
-        self.z_spec = rows.z_spec
-        self.weight = rows.weight
-        self.narrowest = narrowest
 
-    def value(self, scores: FloatArray) -> float:
-        """Mean loss of scores of shape ``(3 n_components, n_galaxies)``."""
-        logits, means, widths = scores.reshape(3, -1, scores.shape[1])
-        sigma = np.hypot(np.exp(widths), self.narrowest)
-        u = (self.z_spec - means) / sigma
-        top = np.logaddexp.reduce(logits - np.log(sigma) - 0.5 * u**2, axis=0)
-        log_p = top - np.logaddexp.reduce(logits, axis=0) - 0.5 * np.log(2 * np.pi)
-        return float(-np.average(np.maximum(log_p, np.log(1e-4)), weights=self.weight))
-
-    def __call__(self, raw: FloatArray, _: lgb.Dataset) -> tuple[FloatArray, FloatArray]:
-        """Gradient and curvature, each of shape ``(n_galaxies, 3 n_components)``."""
-        scores = raw.T
-        logits, means, widths = scores.reshape(3, -1, scores.shape[1])
-        share = np.exp(logits - logits.max(axis=0))
-        share /= share.sum(axis=0)
-        variance = np.exp(2 * widths) + self.narrowest**2
-        sigma = np.sqrt(variance)
-        offset = self.z_spec - means
-        u2 = offset**2 / variance
-        part = np.log(share + 1e-30) - np.log(sigma) - 0.5 * u2
-        part -= part.max(axis=0)
-        r = np.exp(part)
-        r /= r.sum(axis=0)
-        ratio = np.exp(2 * widths) / variance
-        gradient = np.stack([share - r, -r * offset / variance, r * (1 - u2) * ratio])
-        curvature = np.stack(
-            [share * (1 - share) + 0.01, (r + 0.01) / variance, 2 * (r + 0.01) * ratio**2 + 0.01]
-        )
-        gradient *= self.weight
-        curvature *= self.weight
-        shape = scores.shape
-        return gradient.reshape(shape).T, curvature.reshape(shape).T
+def _add(
+    scores: FloatArray, terms: FloatArray, leaf: NDArray[np.int16], steps: FloatArray
+) -> None:
+    """Add the linear function of each galaxy's leaf to its scores, in place."""
+    order = np.argsort(leaf, kind="stable")
+    ends = np.cumsum(np.bincount(leaf, minlength=len(steps)))
+    for index, end in enumerate(ends):
+        rows = order[ends[index - 1] if index else 0 : end]
+        if len(rows):
+            scores[rows] += terms[rows] @ steps[index].T
