@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
+from photoz.estimators.linear_leaves import Scaling, add_steps, newton_steps
 from photoz.estimators.mixture_likelihood import (
     MixtureLikelihood,
     mixture_of,
@@ -22,7 +23,6 @@ __all__ = ["BoostingPhotoz"]
 
 _REPORT_EVERY = 5
 _CHUNK = 16384
-_ROWS_TO_SCALE = 100_000
 
 
 class BoostingPhotoz(PhotozEstimator):
@@ -106,7 +106,7 @@ class BoostingPhotoz(PhotozEstimator):
         }
 
     def _fit(self, train: Rows, validation: Rows | None, on_step: OnStep | None) -> None:
-        self._learn_scaling(train.X)
+        self.scaling_ = Scaling.learn(train.X)
         self.start_ = starting_scores(train, self.n_components, self._narrowest)
         likelihood = self._likelihood(train)
         features, scores = self._start(train.X)
@@ -125,12 +125,16 @@ class BoostingPhotoz(PhotozEstimator):
             mixed = generator.standard_normal(len(gradient)) @ _standardised(gradient, curvature)
             tree = _grow(booster, rows, mixed, train.weight)
             leaf = self._leaves(booster, train.X, tree)
-            steps = self._newton_steps(features[rows].T, gradient, curvature, leaf[rows])
+            steps = newton_steps(
+                features[rows], gradient, curvature, leaf[rows],
+                n_leaves=max(self.n_leaves, 2), ridge=self.ridge,
+            )  # fmt: skip
+            steps = (self.learning_rate * steps).astype(np.float32)
             rounds.append((tree, steps))
-            _add(scores, features, leaf, steps)
+            add_steps(scores, features, leaf, steps)
             if validation is None or held_out is None:
                 continue
-            _add(held_out[1], held_out[0], self._leaves(booster, validation.X, tree), steps)
+            add_steps(held_out[1], held_out[0], self._leaves(booster, validation.X, tree), steps)
             losses.append(self._likelihood(validation).loss(held_out[1].T))
             if on_step is not None and step % _REPORT_EVERY == 0:
                 on_step(step, losses[-1])
@@ -186,49 +190,10 @@ class BoostingPhotoz(PhotozEstimator):
         )  # fmt: skip
         return np.asarray(found).reshape(len(X)).astype(np.int16)
 
-    def _newton_steps(
-        self,
-        features: FloatArray,
-        gradient: FloatArray,
-        curvature: FloatArray,
-        leaf: NDArray[np.int16],
-    ) -> FloatArray:
-        """Coefficients of each leaf, ``(n_leaves, 3 * n_components, 1 + n_features)``."""
-        n_terms = len(features)
-        penalty = np.diag(np.append(1.0, np.full(n_terms - 1, self.ridge)))
-        upper = np.triu_indices(n_terms)
-        steps = np.zeros((max(self.n_leaves, 2), len(gradient), n_terms), dtype=np.float32)
-        for index in range(int(leaf.max(initial=-1)) + 1):
-            rows = np.flatnonzero(leaf == index)
-            if len(rows) == 0:
-                continue
-            terms, g, h = features[:, rows], gradient[:, rows], curvature[:, rows]
-            products = np.concatenate([terms[i] * terms[i:] for i in range(n_terms)])
-            gram = np.empty((len(g), n_terms, n_terms))
-            gram[:, upper[0], upper[1]] = gram[:, upper[1], upper[0]] = (products @ h.T).T
-            gram += np.maximum(h.mean(axis=1), 1e-9)[:, np.newaxis, np.newaxis] * penalty
-            newton = np.linalg.solve(gram, -(g @ terms.T)[..., np.newaxis])
-            steps[index] = self.learning_rate * newton[..., 0]
-        return steps
-
-    def _learn_scaling(self, X: NDArray[np.float32]) -> None:
-        """Range, centre and scale of every feature, for the linear parts of the leaves."""
-        some = X[:: -(-len(X) // _ROWS_TO_SCALE)].astype(np.float64)
-        some[:, np.isnan(some).all(axis=0)] = 0
-        low, centre, high = np.nanquantile(some, [0.005, 0.5, 0.995], axis=0)
-        scale = np.nanstd(np.clip(some, low, high), axis=0)
-        self.scaling_ = np.stack([low, high, centre, np.where(scale > 0, scale, 1)])
-
-    def _terms(self, X: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Scaled features after a column of ones; 0 where not observed, cut off outside."""
-        low, high, centre, scale = self.scaling_
-        scaled = (np.clip(X, low, high) - centre) / scale
-        return np.concatenate([np.ones((len(X), 1)), np.nan_to_num(scaled, nan=0)], axis=1)
-
     def _start(self, X: NDArray[np.float32]) -> tuple[FloatArray, FloatArray]:
         """Terms and starting scores; float32 halves the time of a fit."""
         start = self.start_.astype(np.float32)
-        return self._terms(X).astype(np.float32), np.tile(start, (len(X), 1))
+        return self.scaling_.terms(X).astype(np.float32), np.tile(start, (len(X), 1))
 
     def _keep(self, booster: lgb.Booster, rounds: list[tuple[int, FloatArray]]) -> None:
         self.trees_ = np.array([tree for tree, _ in rounds], dtype=np.int64)
@@ -258,12 +223,12 @@ class BoostingPhotoz(PhotozEstimator):
 
     def _boost(self, scores: FloatArray, X: NDArray[np.float32]) -> None:
         """Add all rounds to the scores, in float64: the sum must not depend on the chunk."""
-        terms = self._terms(X)
+        terms = self.scaling_.terms(X)
         leaves = self.booster_.predict(X, pred_leaf=True, num_threads=self.n_threads or 0)
         leaves = np.asarray(leaves).reshape(len(X), -1).astype(np.int16)
         nowhere = np.zeros(len(X), dtype=np.int16)
         for tree, steps in zip(self.trees_, self.coefficients_.astype(np.float64), strict=True):
-            _add(scores, terms, leaves[:, tree] if tree >= 0 else nowhere, steps)
+            add_steps(scores, terms, leaves[:, tree] if tree >= 0 else nowhere, steps)
 
     def _predict_density(self, X: NDArray[np.float32]) -> FloatArray:
         return RedshiftPDF.from_mixture(self.z_grid_, *self.predict_mixture(X)).density
@@ -274,7 +239,7 @@ class BoostingPhotoz(PhotozEstimator):
             directory / "leaves.npz",
             trees=self.trees_,
             coefficients=self.coefficients_,
-            scaling=self.scaling_,
+            scaling=self.scaling_.table,
             start=self.start_,
         )
 
@@ -283,7 +248,7 @@ class BoostingPhotoz(PhotozEstimator):
         with np.load(directory / "leaves.npz", allow_pickle=False) as learned:
             self.trees_ = learned["trees"]
             self.coefficients_ = learned["coefficients"]
-            self.scaling_ = learned["scaling"]
+            self.scaling_ = Scaling(learned["scaling"])
             self.start_ = learned["start"]
 
 
@@ -303,15 +268,3 @@ def _grow(
     before = booster.num_trees()
     booster.update(fobj=lambda *_: (target, count))
     return before if booster.num_trees() > before else -1
-
-
-def _add(
-    scores: FloatArray, terms: FloatArray, leaf: NDArray[np.int16], steps: FloatArray
-) -> None:
-    """Add the linear function of each galaxy's leaf to its scores, in place."""
-    order = np.argsort(leaf, kind="stable")
-    ends = np.cumsum(np.bincount(leaf, minlength=len(steps)))
-    for index, end in enumerate(ends):
-        rows = order[ends[index - 1] if index else 0 : end]
-        if len(rows):
-            scores[rows] += terms[rows] @ steps[index].T
