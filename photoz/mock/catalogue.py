@@ -1,4 +1,4 @@
-"""Mock catalogues: made-up galaxies of which the true p(z) is known."""
+"""MockCatalogue: galaxies drawn from a made-up universe, and as columns of a file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from photoz.errors import InputError
 from photoz.measurements import State
-from photoz.mock_universe import DEPTHS, WAVELENGTHS, Floats, MockUniverse
+from photoz.mock.universe import DEPTHS, WAVELENGTHS, Floats, MockUniverse
 from photoz.pdf import RedshiftPDF
 from photoz.photometry import Photometry
 
-__all__ = ["MockCatalogue", "MockUniverse", "make_mock_catalogue"]
+__all__ = ["MockCatalogue", "make_mock_catalogue"]
 
 
 @dataclass(frozen=True, eq=False)
