@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -42,6 +43,14 @@ _err = Console(stderr=True)
 _WRONG_INPUT = 2
 _FAILURE = 1
 _INTERRUPTED = 130
+_SHOWN = {
+    "cde_loss": "CDE loss",
+    "crps": "CRPS",
+    "sigma_nmad": "σ_NMAD",
+    "outlier_fraction": "outliers",
+    "pit_ks": "PIT KS",
+    "coverage_68": "cover 68",
+}
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -280,19 +289,21 @@ class _Bars:
 
 
 def _print_metrics(content: dict[str, Any]) -> None:
-    shown = ("cde_loss", "crps", "sigma_nmad", "outlier_fraction", "pit_ks", "coverage_68")
-    n_test = content["data"]["n_test"]
+    """Held-out metrics, each with half the width of its 95 % interval."""
+    simulated = "simulated " if content["data"].get("simulated") else ""
     table = Table(
         "estimator",
-        *shown,
-        title=f"{content['name']}: {n_test} held-out galaxies, 95 % intervals",
+        *_SHOWN.values(),
+        title=f"{content['name']}: {content['data']['n_test']} held-out {simulated}galaxies",
     )
     for name, entry in content["estimators"].items():
         cells = []
-        for metric in shown:
+        for metric in _SHOWN:
             low, high = entry["test_interval"][metric]
-            cells.append(f"{entry['test'][metric]:.4g}\n[dim]{low:.4g} to {high:.4g}[/dim]")
+            half = (high - low) / 2
+            digits = min(max(1 - math.floor(math.log10(half)), 0), 5) if half > 0 else 3
+            cells.append(f"{entry['test'][metric]:.{digits}f}\n[dim]± {half:.{digits}f}[/dim]")
         mark = " *" if name == content["champion"] else ""
         table.add_row(f"{name}{mark}", *cells)
     _out.print(table)
-    typer.echo("* champion: the best on validation rows")
+    typer.echo("±: half of the 95 % interval.  *: champion, the best on validation rows.")
