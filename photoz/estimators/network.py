@@ -84,7 +84,7 @@ class NetworkPhotoz(PhotozEstimator):
         n_components: int = 8,
         updates: int | None = None,
         batch_size: int = 256,
-        learning_rate: float = 6e-3,
+        learning_rate: float = 4e-3,
         weight_decay: float = 1e-2,
         members: int = 4,
         device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -112,9 +112,9 @@ class NetworkPhotoz(PhotozEstimator):
             "width": Choice((96, 128, 192, 256)),
             "layers": Range(2, 4),
             "n_components": Range(3, 10),
-            "updates": Range(500, 6000, log=True),
-            "learning_rate": Range(2e-3, 1.5e-2, log=True),
-            "weight_decay": Range(1e-4, 1.0, log=True),
+            "updates": Range(400, 5000, log=True),
+            "learning_rate": Range(1e-3, 1e-2, log=True),
+            "weight_decay": Range(1e-3, 1.0, log=True),
         }
 
     @classmethod
