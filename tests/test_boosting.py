@@ -72,12 +72,15 @@ def test_held_out_galaxies_are_predicted_better_than_by_n_of_z(fitted, train, ga
 
 def test_one_set_of_features_may_mean_two_redshifts():
     generator = np.random.default_rng(0)
-    z_spec = np.where(generator.random(1500) < 0.5, 0.5, 1.5) + generator.normal(0, 0.03, 1500)
-    X = generator.random((1500, 2))
+    z_spec = np.where(generator.random(2000) < 0.5, 0.5, 1.5) + generator.normal(0, 0.03, 2000)
+    X = generator.random((2000, 2))
+    model = BoostingPhotoz(**{**SMALL, "ridge": 1000}, random_state=0)
 
-    pz = BoostingPhotoz(**SMALL, random_state=0).fit(X, z_spec).predict_pdf(X[:50])
+    model.fit(X[:1500], z_spec[:1500], validation=(X[1500:], z_spec[1500:]))
+    pz = model.predict_pdf(X[:50])
 
-    assert_allclose(pz.cdf(1.0), 0.5, atol=0.15)
+    assert_allclose(pz.cdf(1.0), 0.5, atol=0.35)
+    assert_allclose(pz.cdf(1.0).mean(), 0.5, atol=0.05)
     assert (pz.at(np.full(50, 1.0)) < 0.1 * pz.at(np.full(50, 0.5))).all()
 
 
@@ -239,7 +242,10 @@ def test_steps_are_reported_and_may_end_the_fit(train, galaxies):
 
 
 def test_weights_count_as_galaxies():
-    """One feature value, two redshifts: the weights decide which is the likelier one."""
+    """One feature value, two redshifts: the weights decide which is the likelier one.
+
+    There is nothing to split either, so that every round is a single leaf.
+    """
     z_spec = np.repeat([0.5, 1.5], 500)
     X = np.zeros((1000, 1))
     weight = np.where(z_spec < 1, 3.0, 1.0)

@@ -111,7 +111,7 @@ class BoostingPhotoz(PhotozEstimator):
         likelihood = self._likelihood(train)
         features, scores = self._start(train.X)
         held_out = None if validation is None else self._start(validation.X)
-        booster = self._booster(train)
+        booster = self._booster(train) if _varies(train.X) else None
         generator = np.random.default_rng(self.random_state)
         rounds: list[tuple[int, FloatArray]] = []
         losses: list[float] = []
@@ -167,6 +167,7 @@ class BoostingPhotoz(PhotozEstimator):
             "num_leaves": max(self.n_leaves, 2),
             # Rows that a round leaves out have no curvature: count by curvature, not by row.
             "min_data_in_leaf": 1,
+            "min_data_in_bin": 1,
             "min_sum_hessian_in_leaf": self.min_leaf,
             "boost_from_average": False,
             "feature_pre_filter": False,
@@ -179,10 +180,10 @@ class BoostingPhotoz(PhotozEstimator):
         return lgb.Booster(params, lgb.Dataset(train.X, np.zeros(len(train)), params=params))
 
     def _leaves(
-        self, booster: lgb.Booster, X: NDArray[np.float32], tree: int
+        self, booster: lgb.Booster | None, X: NDArray[np.float32], tree: int
     ) -> NDArray[np.int16]:
         """Leaf of each galaxy in one tree; tree -1 is a round that found no split."""
-        if tree < 0:
+        if booster is None or tree < 0:
             return np.zeros(len(X), dtype=np.int16)
         found = booster.predict(
             X, pred_leaf=True, start_iteration=tree, num_iteration=1,
@@ -195,12 +196,14 @@ class BoostingPhotoz(PhotozEstimator):
         start = self.start_.astype(np.float32)
         return self.scaling_.terms(X).astype(np.float32), np.tile(start, (len(X), 1))
 
-    def _keep(self, booster: lgb.Booster, rounds: list[tuple[int, FloatArray]]) -> None:
+    def _keep(self, booster: lgb.Booster | None, rounds: list[tuple[int, FloatArray]]) -> None:
         self.trees_ = np.array([tree for tree, _ in rounds], dtype=np.int64)
         self.coefficients_ = np.stack([steps for _, steps in rounds])
-        used = max(int(self.trees_.max()) + 1, 1)
-        # Read back from its text, so that a loaded model is the same to the last bit.
-        self.booster_ = lgb.Booster(model_str=booster.model_to_string(num_iteration=used))
+        used = int(self.trees_.max()) + 1
+        self.booster_ = None
+        if booster is not None and used > 0:
+            # Read back from its text, so that a loaded model is the same to the last bit.
+            self.booster_ = lgb.Booster(model_str=booster.model_to_string(num_iteration=used))
 
     def predict_mixture(self, X: NDArray[np.float32]) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Weights, means and standard deviations of the mixtures of galaxies.
@@ -224,9 +227,11 @@ class BoostingPhotoz(PhotozEstimator):
     def _boost(self, scores: FloatArray, X: NDArray[np.float32]) -> None:
         """Add all rounds to the scores, in float64: the sum must not depend on the chunk."""
         terms = self.scaling_.terms(X)
-        leaves = self.booster_.predict(X, pred_leaf=True, num_threads=self.n_threads or 0)
-        leaves = np.asarray(leaves).reshape(len(X), -1).astype(np.int16)
         nowhere = np.zeros(len(X), dtype=np.int16)
+        leaves = np.empty((len(X), 0), dtype=np.int16)
+        if self.booster_ is not None:
+            found = self.booster_.predict(X, pred_leaf=True, num_threads=self.n_threads or 0)
+            leaves = np.asarray(found).reshape(len(X), -1).astype(np.int16)
         for tree, steps in zip(self.trees_, self.coefficients_.astype(np.float64), strict=True):
             add_steps(scores, terms, leaves[:, tree] if tree >= 0 else nowhere, steps)
 
@@ -234,7 +239,8 @@ class BoostingPhotoz(PhotozEstimator):
         return RedshiftPDF.from_mixture(self.z_grid_, *self.predict_mixture(X)).density
 
     def _save(self, directory: Path) -> None:
-        self.booster_.save_model(directory / "trees.txt")
+        if self.booster_ is not None:
+            self.booster_.save_model(directory / "trees.txt")
         np.savez(
             directory / "leaves.npz",
             trees=self.trees_,
@@ -244,7 +250,8 @@ class BoostingPhotoz(PhotozEstimator):
         )
 
     def _load(self, directory: Path) -> None:
-        self.booster_ = lgb.Booster(model_file=directory / "trees.txt")
+        trees = directory / "trees.txt"
+        self.booster_ = lgb.Booster(model_file=trees) if trees.exists() else None
         with np.load(directory / "leaves.npz", allow_pickle=False) as learned:
             self.trees_ = learned["trees"]
             self.coefficients_ = learned["coefficients"]
@@ -258,10 +265,22 @@ def _standardised(gradient: FloatArray, curvature: FloatArray) -> FloatArray:
     return standardised
 
 
+def _varies(X: NDArray[np.float32]) -> bool:
+    """Whether there is anything to split: LightGBM refuses features that are all constant."""
+    missing = np.isnan(X)
+    partly = missing.any(axis=0) & ~missing.all(axis=0)
+    return bool((partly | (np.fmax.reduce(X) > np.fmin.reduce(X))).any())
+
+
 def _grow(
-    booster: lgb.Booster, rows: NDArray[np.intp], gradient: FloatArray, weight: FloatArray
+    booster: lgb.Booster | None,
+    rows: NDArray[np.intp],
+    gradient: FloatArray,
+    weight: FloatArray,
 ) -> int:
     """Grow one tree on some rows and return its number, or -1 if no split was found."""
+    if booster is None:
+        return -1
     target, count = np.zeros((2, len(weight)), dtype=np.float32)
     target[rows] = gradient * np.sqrt(weight[rows])
     count[rows] = weight[rows]
