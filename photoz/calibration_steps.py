@@ -189,11 +189,11 @@ class Temperature:
         log_density = np.log(np.maximum(density, TINY))
         covariates = self.covariates(X, _entropy(density, log_density, step))
         log_beta = np.clip(covariates @ self.coefficients, _LOG_BETA[0], _LOG_BETA[-1])
-        narrowed = np.flatnonzero(log_beta > 0)
-        limit = _log_limit(density[narrowed], step)
-        log_beta[narrowed] = np.minimum(log_beta[narrowed], limit)
         log_density *= np.exp(log_beta).astype(np.float32)[:, np.newaxis]
-        return normalise(np.exp(log_density, out=log_density), step)
+        tempered = normalise(np.exp(log_density, out=log_density), step)
+        narrowed = np.flatnonzero(log_beta > 0)
+        tempered[narrowed] = keep_resolved(tempered[narrowed], step, [density[narrowed]])
+        return tempered
 
     def covariates(self, X: FloatArray, log_width: FloatArray) -> FloatArray:
         """One, magnitude and log width, standardised; shape ``(n_galaxies, 3)``."""
@@ -279,7 +279,7 @@ class PitMap:
             series += power
         mapped = np.exp(series, out=series)
         mapped *= density
-        return keep_resolved(normalise(mapped, step), step, sharpness(density, step))
+        return keep_resolved(normalise(mapped, step), step, [density])
 
 
 def _tabulate(
@@ -294,13 +294,9 @@ def _tabulate(
         slopes.append(beta * _integral(power * log_density, step) / norm)
     log_norm, norm_slope = np.stack(norms, axis=1), np.stack(slopes, axis=1)
     entropy = _entropy(density, log_density, step)
-    return entropy, _log_limit(density, step), log_norm, norm_slope
-
-
-def _log_limit(density: FloatArray, step: float) -> FloatArray:
-    """Largest ln β, from 0, at which p^β is no narrower than two steps of the grid."""
-    limit: FloatArray = np.log(np.maximum(1 / np.maximum(sharpness(density, step), 1e-6), 1))
-    return limit
+    sharpest = sharpness(density, least=np.exp(_LOG_BETA[0]))
+    log_limit = np.log(np.maximum(1 / np.maximum(sharpest, TINY), 1))
+    return entropy, log_limit, log_norm, norm_slope
 
 
 def _entropy(density: FloatArray, log_density: FloatArray, step: float) -> FloatArray:

@@ -18,7 +18,6 @@ from photoz.resolution import (
     enclosing_points,
     keep_resolved,
     normalise,
-    sharpness,
 )
 
 __all__ = ["Pool"]
@@ -129,8 +128,7 @@ class Pool:
             members = [pz.density[rows] for pz, _ in used]
             pooled = self._combine(members, [np.float32(a) for _, a in used])
             if self.kind == "log":
-                sharpest = np.max([sharpness(p, first.step) for p in members], axis=0)
-                pooled = keep_resolved(normalise(pooled, first.step), first.step, sharpest)
+                pooled = keep_resolved(normalise(pooled, first.step), first.step, members)
             density[rows] = normalise(pooled, first.step)
         return RedshiftPDF(first.z_grid, density)
 

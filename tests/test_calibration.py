@@ -104,7 +104,7 @@ def test_skewed_errors_are_mapped():
 def test_small_samples_do_not_spoil_what_is_right(n_galaxies):
     """Fitted freely, 3 + 4 numbers would cost 7 / (2 n) nats: .07 at 50 galaxies."""
     large = survey(2000, lambda _: 1.0, seed=99)
-    losses = [-gain(fit(survey(n_galaxies, lambda _: 1.0, seed=s)), large) for s in range(10)]
+    losses = [-gain(fit(survey(n_galaxies, lambda _: 1.0, seed=s)), large) for s in range(6)]
 
     assert np.mean(losses) < 1.5 / n_galaxies
 
@@ -115,7 +115,7 @@ def test_small_samples_mend_what_is_wrong(n_galaxies):
     possible = log_loss(large[1], large[0]) - log_loss(
         *survey(2000, lambda _: 1.0, seed=99)[1::-1]
     )
-    gains = [gain(fit(survey(n_galaxies, lambda _: 0.5, seed=s)), large) for s in range(5)]
+    gains = [gain(fit(survey(n_galaxies, lambda _: 0.5, seed=s)), large) for s in range(3)]
 
     assert np.mean(gains) > 0.8 * possible
 
@@ -128,7 +128,7 @@ def test_calibration_of_one_galaxy_is_none():
     assert_allclose(calibration.apply(pz, X).density, pz.density, rtol=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("factor", [0.7, 1.0])
 def test_cross_fitted_score_never_gets_worse(seed, factor):
     pz, z_spec, X = survey(120, lambda _: factor, seed=seed)
