@@ -99,11 +99,16 @@ class BoostingPhotoz(PhotozEstimator):
         """Ranges that are searched where an experiment does not say otherwise."""
         return {
             "n_components": Range(2, 6),
-            "learning_rate": Range(0.08, 0.25, log=True),
+            "learning_rate": Range(0.1, 0.25, log=True),
             "n_leaves": Range(3, 16, log=True),
             "min_leaf": Range(10, 200, log=True),
             "ridge": Range(1.0, 300.0, log=True),
         }
+
+    @classmethod
+    def trial_parameters(cls) -> dict[str, Any]:
+        """Parameters that make the fits of a search cheaper and leave its order intact."""
+        return {"patience": 10}
 
     def _fit(self, train: Rows, validation: Rows | None, on_step: OnStep | None) -> None:
         self.scaling_ = Scaling.learn(train.X)
