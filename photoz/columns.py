@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from photoz.errors import InputError
 from photoz.pdf import FloatArray
 
-__all__ = ["as_numbers", "suggest"]
+__all__ = ["as_numbers", "missing_columns", "suggest"]
 
 MISSING_WORDS = {"", "-", "--", "n/a", "na", "nan", "none", "null", "masked"}
 """Words that stand for no number where numbers are written as text."""
+
+LONGEST_LIST = 30
+"""Names in a message; the tables of surveys have hundreds of columns."""
 
 
 def as_numbers(values: Sequence[Any] | NDArray[Any], name: str) -> FloatArray:
@@ -86,6 +89,34 @@ def _parse(values: pd.Series[Any], name: str) -> NDArray[np.float64]:
 
 def _decode(value: object) -> object:
     return value.decode("ascii", "replace") if isinstance(value, bytes) else value
+
+
+def missing_columns(wanted: Collection[str], names: Collection[str]) -> str:
+    """Say which columns are wanted but missing, and what is there, closest names first.
+
+    Parameters
+    ----------
+    wanted
+        Names of columns; at least one of them is missing.
+    names
+        Names of the columns that there are.
+    """
+    missing = [name for name in wanted if name not in names]
+    # A column that is wanted for itself is not the one that was meant.
+    others = [name for name in names if name not in wanted]
+    hints = [f"{name!r}{suggest(name, others)}" for name in missing]
+    meant = missing[0].casefold()
+    near = sorted(
+        names,
+        key=lambda name: (
+            name in wanted,
+            -SequenceMatcher(None, meant, name.casefold()).ratio(),
+        ),
+    )
+    shown = ", ".join(near[:LONGEST_LIST]) or "none"
+    more = f" and {len(near) - LONGEST_LIST} more" if len(near) > LONGEST_LIST else ""
+    columns = "column" if len(missing) == 1 else "columns"
+    return f"expected the {columns} {', '.join(hints)}, found {shown}{more}"
 
 
 def suggest(name: str, known: Collection[str]) -> str:

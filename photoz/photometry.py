@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from photoz.columns import as_numbers, suggest
+from photoz.columns import as_numbers, missing_columns
 from photoz.errors import InputError
 from photoz.measurements import ZERO_POINT, BandRules, State
 from photoz.pdf import FloatArray
@@ -229,19 +229,19 @@ class _BandSource:
     def __getitem__(
         self, rows: slice
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
-        extinction = None if self.extinction is None else self.extinction[rows].astype(np.float64)
-        return self.value[rows].astype(np.float64), self.error[rows].astype(np.float64), extinction
+        extinction = None if self.extinction is None else _cut(self.extinction, rows)
+        return _cut(self.value, rows), _cut(self.error, rows), extinction
+
+
+def _cut(column: FloatArray, rows: slice) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):  # some bit patterns of NaN complain when cast
+        return column[rows].astype(np.float64)
 
 
 def _check_present(columns: Mapping[str, Any], survey: Survey, bands: Collection[str]) -> None:
     needed = survey.columns_needed(bands)
-    missing = [name for name in needed if name not in columns]
-    if missing:
-        hints = [f"{name!r}{suggest(name, columns)}" for name in missing]
-        msg = (
-            f"expected the columns {', '.join(hints)}, found {', '.join(map(str, columns))}; "
-            "name the right ones in the survey."
-        )
+    if not set(needed) <= set(columns):
+        msg = f"{missing_columns(needed, columns)}; name the right ones in the survey."
         raise InputError(msg)
     lengths = {name: len(columns[name]) for name in needed}
     if len(set(lengths.values())) > 1:

@@ -19,6 +19,7 @@ __all__ = ["EcsvTable", "VoTable"]
 class AstropyTable(TableFile):
     """A file that astropy reads, whole."""
 
+    is_written = False
     astropy_format: ClassVar[str]
 
     def names(self) -> list[str]:

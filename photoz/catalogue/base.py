@@ -12,8 +12,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from photoz.errors import InputError
-
 __all__ = ["TableFile", "rechunk", "to_array", "to_arrow"]
 
 
@@ -32,6 +30,9 @@ class TableFile(ABC):
     kind: ClassVar[str]
     """Name of the format, for messages."""
 
+    is_written: ClassVar[bool] = True
+    """Whether `write` works."""
+
     path: Path
     group: str | None = None
 
@@ -45,8 +46,7 @@ class TableFile(ABC):
 
     def write(self, table: pa.Table) -> None:
         """Write a table, over what was there."""
-        msg = f"{self.path}: {self.kind} is only read, not written ({len(table)} rows)."
-        raise InputError(msg)
+        raise NotImplementedError
 
 
 def rechunk(

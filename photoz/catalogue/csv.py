@@ -38,7 +38,8 @@ class CsvTable(TableFile):
         if nested:
             msg = f"CSV holds one value per field, {', '.join(nested)} has several; write Parquet."
             raise InputError(msg)
-        pacsv.write_csv(table, self.path, pacsv.WriteOptions(delimiter=self._delimiter))
+        with pa.output_stream(self.path, compression="detect") as stream:
+            pacsv.write_csv(table, stream, pacsv.WriteOptions(delimiter=self._delimiter))
 
     @property
     def _delimiter(self) -> str:

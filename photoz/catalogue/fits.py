@@ -62,7 +62,10 @@ class FitsTable(TableFile):
                 tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
                 if not tables:
                     kinds = ", ".join(type(hdu).__name__ for hdu in hdus)
-                    msg = f"{self.path}: expected a FITS file with a table, found only {kinds}."
+                    msg = (
+                        f"{self.path}: expected a FITS file with a table, found only {kinds}; "
+                        "choose another file, or fetch it again if it was cut off."
+                    )
                     raise InputError(msg)
                 self._check_size(tables[0])
                 yield tables[0]

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from photoz.catalogue.base import to_array
-from photoz.catalogue.tables import Paths, find_columns, read_columns
+from photoz.catalogue.tables import Paths, describe, find_columns, read_columns
 from photoz.catalogue.where import RowFilter
 from photoz.columns import as_numbers
 from photoz.errors import InputError
@@ -22,6 +22,9 @@ __all__ = ["Catalogue", "read"]
 
 FEWEST = 50
 """Training galaxies below which no model can be fitted, validated and tested."""
+
+LARGEST_REDSHIFT = 20.0
+"""No spectroscopic redshift lies above it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,10 +124,14 @@ def read(
     wanted = list(dict.fromkeys([*needed, *helpful]))
     table = read_columns(paths, wanted, hdf5_group=survey.hdf5_group)
     arrays = {name: to_array(table.column(name)) for name in wanted}
-    catalogue = _convert(arrays, len(table), survey, columns, optional_bands)
-    if row_filter:
-        catalogue = _drop(catalogue, ~row_filter(arrays), f"where: {where}")
-    return _training_rows(catalogue, str(paths)) if training else catalogue
+    try:
+        catalogue = _convert(arrays, len(table), survey, columns, optional_bands)
+        if row_filter:
+            catalogue = _drop(catalogue, ~row_filter(arrays), f"where: {where}")
+        return _training_rows(catalogue) if training else catalogue
+    except InputError as error:
+        msg = f"{describe(paths)}: {error}"
+        raise InputError(msg) from None
 
 
 def _columns_of(
@@ -187,19 +194,21 @@ def _drop(catalogue: Catalogue, rows: NDArray[np.bool_], reason: str) -> Catalog
     return replace(catalogue[~rows], dropped=dropped)
 
 
-def _training_rows(catalogue: Catalogue, source: str) -> Catalogue:
+def _training_rows(catalogue: Catalogue) -> Catalogue:
     """Rows to learn from, if there are enough of them and every band is in use."""
-    n_rows = len(catalogue)
-    if catalogue.z_spec is None:
-        msg = f"{source}: expected a column of redshifts, found none."
-        raise InputError(msg)
-    usable = (catalogue.z_spec > 0) & np.isfinite(catalogue.z_spec)
-    catalogue = _drop(catalogue, ~usable, "redshift missing or not above 0")
+    n_rows, n_wanted = len(catalogue) + sum(catalogue.dropped.values()), len(catalogue)
+    z_spec = np.asarray(catalogue.z_spec, dtype=np.float64)
+    # A placeholder such as 99 would stretch the redshift grid of every model.
+    is_placeholder = z_spec > LARGEST_REDSHIFT
+    usable = (z_spec > 0) & ~is_placeholder
+    catalogue = _drop(catalogue, ~(usable | is_placeholder), "redshift missing or not above 0")
+    is_placeholder = is_placeholder[usable | is_placeholder]
+    catalogue = _drop(catalogue, is_placeholder, f"redshift above {LARGEST_REDSHIFT:g}")
     catalogue = _drop(catalogue, catalogue.photometry.n_observed == 0, "no band observed")
     counts = "; ".join(f"{n} {reason}" for reason, n in catalogue.dropped.items()) or "none"
-    if len(catalogue) < FEWEST or 2 * len(catalogue) < n_rows:
+    if len(catalogue) < FEWEST or 2 * len(catalogue) < n_wanted:
         msg = (
-            f"{source}: expected at least {FEWEST} usable rows and half of all, found "
+            f"expected at least {FEWEST} usable rows and half of all, found "
             f"{len(catalogue)} of {n_rows}; dropped: {counts}; mend the catalogue or the survey."
         )
         raise InputError(msg)
@@ -212,7 +221,7 @@ def _training_rows(catalogue: Catalogue, source: str) -> Catalogue:
         ]
         found = "; ".join(f"{n} {what}" for what, n in catalogue.implausible.items())
         msg = (
-            f"{source}: band {', '.join(bands)} is observed in no row"
+            f"band {', '.join(bands)} is observed in no row"
             f"{f' ({found})' if found else ''}; mend the catalogue, or leave it out of bands."
         )
         raise InputError(msg)

@@ -7,13 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from xml.parsers.expat import ExpatError
-from zlib import error as ZlibError  # noqa: N812 - it is an exception
 
 import pyarrow as pa
 
 from photoz.catalogue.base import TableFile
-from photoz.columns import suggest
+from photoz.columns import missing_columns
 from photoz.errors import InputError
 
 __all__ = [
@@ -60,7 +58,7 @@ def find_files(paths: Paths) -> list[Path]:
             msg = "expected at least one catalogue file, got an empty list."
             raise InputError(msg)
         return files
-    path = Path(paths)
+    path = Path(paths).expanduser()
     if path.is_file():
         return [path]
     if path.is_dir():
@@ -71,7 +69,7 @@ def find_files(paths: Paths) -> list[Path]:
         found = " and ".join(sorted(kinds)) or "none"
         msg = f"{path}: expected a folder with catalogue files of one format, found {found}."
         raise InputError(msg)
-    if any(sign in str(paths) for sign in "*?["):
+    if any(sign in str(path) for sign in "*?["):
         anchor = Path(path.anchor)
         files = sorted(f for f in anchor.glob(str(path.relative_to(anchor))) if f.is_file())
         if files:
@@ -80,6 +78,12 @@ def find_files(paths: Paths) -> list[Path]:
         raise InputError(msg)
     msg = f"{paths}: expected a catalogue file, found none; check the path."
     raise InputError(msg)
+
+
+def describe(paths: Paths) -> str:
+    """Name the files in a message."""
+    names = [str(paths)] if isinstance(paths, str | Path) else [str(path) for path in paths]
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def column_names(paths: Paths, *, hdf5_group: str | None = None) -> list[str]:
@@ -172,7 +176,10 @@ def read_columns(
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
-        msg = f"{paths}: expected the same kind of columns in every file, found {_line(error)}."
+        msg = (
+            f"{describe(paths)}: expected columns of the same type in every file, found that they "
+            f"differ ({_line(error)}); convert them."
+        )
         raise InputError(msg) from error
 
 
@@ -194,6 +201,13 @@ def write(table: pa.Table, path: str | Path, *, hdf5_group: str | None = None) -
         If the format is not written, or cannot hold the table.
     """
     path = Path(path)
+    if not _open(path).is_written or not path.parent.is_dir():
+        written = [suffix for suffix in FORMATS if _open(Path(suffix)).is_written]
+        msg = (
+            f"{path}: expected a file in a folder that exists, its name ending in one of "
+            f"{', '.join(written)}; give another name."
+        )
+        raise InputError(msg)
     # Beside the target, because a file can only be moved atomically on its own disk.
     scratch = path.with_name(f".{os.getpid()}-{path.name}")
     try:
@@ -207,10 +221,13 @@ def _resolve(path: Path, columns: Sequence[str] | None, group: str | None) -> di
     """Names in the file of the columns wanted, and the names they were asked for by."""
     names = _names(path, group)
     found = {name: _match(path, name, names) for name in (names if columns is None else columns)}
-    missing = [name for name, match in found.items() if match is None]
-    if missing:
-        hints = ", ".join(f"{name!r}{suggest(name, names)}" for name in missing)
-        msg = f"{path}: expected the columns {hints}, found {', '.join(names)}; mend the names."
+    if None in found.values():
+        wanted = [name if match is None else match for name, match in found.items()]
+        msg = f"{path}: {missing_columns(wanted, names)}; name columns that exist."
+        raise InputError(msg)
+    twice = [name for name, match in found.items() if names.count(str(match)) > 1]
+    if twice:
+        msg = f"{path}: expected one column {twice[0]!r}, found several; rename all but one."
         raise InputError(msg)
     return {match: name for name, match in found.items() if match is not None}
 
@@ -256,22 +273,22 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn what the libraries raise on a damaged file into one line."""
     kind = _open(path).kind
     if path.stat().st_size == 0:
-        msg = f"{path}: expected a {kind} file, found an empty one; fetch or write it again."
+        msg = f"{path}: expected {kind}, found an empty file; fetch or write it again."
         raise InputError(msg)
     try:
         yield
-    except InputError:
+    except (InputError, MemoryError):
         raise
-    except (
-        OSError, ValueError, TypeError, LookupError, EOFError, NotImplementedError,
-        ExpatError, ZlibError, pa.ArrowException,
-    ) as error:  # fmt: skip
+    except Exception as error:  # a damaged file can make a reader raise anything
         msg = (
-            f"{path}: expected a {kind} file, found one that cannot be read ({_line(error)}); "
-            "it may be cut off or of another format: fetch or write it again."
+            f"{path}: expected {kind}, found a file that cannot be read as that "
+            f"({_line(error)}); it may be cut off or of another format: fetch or write it again."
         )
         raise InputError(msg) from error
 
 
 def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    """What an error says, in one short line."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    printable = "".join(sign if sign.isprintable() else " " for sign in line)
+    return printable[:200].rstrip(". ")
