@@ -124,7 +124,13 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 def _load_directory(directory: Path, *, verify: bool) -> PhotozModel | PhotozBlend:
     manifest = read_manifest(directory)
-    model = _restore(manifest, directory)
+    try:
+        model = _restore(manifest, directory)
+    except InputError:
+        raise
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        msg = f"the weights in {directory} cannot be read ({error}); export the model again."
+        raise InputError(msg) from error
     if verify:
         _replay(model, manifest["golden"], directory)
     return model

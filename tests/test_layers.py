@@ -29,7 +29,8 @@ blend settings study
 search evaluation bundle samples
 protocol plots scoring
 outcome
-family results report tracking
+family report tracking
+results
 experiment
 adapters
 cli

@@ -308,8 +308,8 @@ def _check_weight(sample_weight: ArrayLike | None, n_galaxies: int) -> NDArray[n
     )
     if weight.shape != (n_galaxies,) or (weight < 0).any() or not weight.sum() > 0:
         msg = (
-            f"sample_weight must have shape ({n_galaxies},), no negative value and a positive "
-            f"sum, got shape {weight.shape} and sum {weight.sum():.6g}."
+            f"sample_weight must have shape ({n_galaxies},), no negative value and not all zero, "
+            f"got shape {weight.shape} and sum {weight.sum():.6g}."
         )
         raise ValueError(msg)
     normalised: NDArray[np.float64] = weight / weight.mean()

@@ -1,0 +1,51 @@
+import os
+
+# Before LightGBM, torch and MLflow are imported: they read these then.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from photoz.augment import Augmentation
+from photoz.estimators.forest import ForestPhotoz
+from photoz.features import PhotometricFeatures
+from photoz.mock import make_mock_catalogue
+from photoz.model import PhotozModel
+from photoz.survey import load_survey
+
+N_TRAIN = 500
+
+
+@pytest.fixture(scope="session")
+def mock():
+    return make_mock_catalogue(700, random_state=1)
+
+
+@pytest.fixture(scope="session")
+def model(mock):
+    """A small fitted model; tests must not change it."""
+    estimator = ForestPhotoz(n_trees=10, z_max=4.0, n_z=201, random_state=0)
+    survey = load_survey("lsst")
+    unfitted = PhotozModel(survey, PhotometricFeatures(), Augmentation(noise_copies=1), estimator)
+    return unfitted.fit(mock.photometry[:N_TRAIN], mock.z_spec[:N_TRAIN])
+
+
+@pytest.fixture(scope="session")
+def test_photometry(mock):
+    return mock.photometry[N_TRAIN:]
+
+
+@pytest.fixture(scope="session")
+def catalogue_file(mock, tmp_path_factory):
+    """The mock galaxies as a Parquet file in the columns of the survey lsst."""
+    path = tmp_path_factory.mktemp("catalogue") / "mock.parquet"
+    pq.write_table(pa.table(mock.to_columns()), path)
+    return path
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

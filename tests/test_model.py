@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from photoz.augment import Augmentation
+from photoz.calibration import Calibration
+from photoz.estimators.baseline import TrainzPhotoz
+from photoz.features import PhotometricFeatures
+from photoz.metrics import crps
+from photoz.mock import make_mock_catalogue
+from photoz.model import PhotozModel
+from photoz.photometry import State
+from photoz.survey import load_survey
+
+
+class Spy(TrainzPhotoz):
+    """Remembers what it was fitted to."""
+
+    def _fit(self, train, validation, on_step):
+        self.seen, self.seen_validation = train, validation
+        super()._fit(train, validation, on_step)
+
+
+def spy(mock, features=None, augment=None, **fit):
+    model = PhotozModel(
+        load_survey("lsst"),
+        features or PhotometricFeatures(),
+        augment or Augmentation(noise_copies=2),
+        Spy(z_max=5.0, n_z=51, random_state=0),
+    )
+    return model.fit(mock.photometry, mock.z_spec, **fit)
+
+
+def test_photometry_beats_n_of_z(model, mock, test_photometry):
+    z_spec = mock.z_spec[-len(test_photometry) :]
+    floor = spy(mock[:500]).predict_pdf(test_photometry)
+
+    assert crps(z_spec, model.predict_pdf(test_photometry)) < 0.7 * crps(z_spec, floor)
+
+
+def test_copies_carry_redshift_weight_and_reliability_of_their_galaxy(mock):
+    n = len(mock)
+    weight = np.arange(1, n + 1) / n
+    seen = spy(mock, sample_weight=weight, reliability=weight).estimator.seen
+
+    assert_array_equal(seen.z_spec, np.tile(mock.z_spec, 3))
+    assert_allclose(seen.weight / seen.weight[0], np.tile(weight, 3) / weight[0])
+    assert_array_equal(seen.reliability, np.tile(weight, 3))
+
+
+def test_validation_rows_get_no_copies(mock):
+    model = spy(mock, validation=(mock.photometry[:40], mock.z_spec[:40]))
+    seen = model.estimator.seen_validation
+
+    assert_array_equal(seen.X, model.features.transform(mock.photometry[:40]))
+
+
+def test_listed_noise_needs_error_features(mock):
+    """Enlarged errors that the estimator cannot see would only be noise."""
+    augment = Augmentation(noise_copies=1, noise_scale=0, depth_scale=3)
+    X = spy(mock, PhotometricFeatures(errors=False), augment).estimator.seen.X
+
+    assert_array_equal(X[: len(mock)], X[len(mock) :])
+
+
+def test_bands_seen_unobserved_are_optional():
+    mock = make_mock_catalogue(200, random_state=2)
+    state = mock.photometry.state.copy()
+    flux = mock.photometry.flux.copy()
+    state[:20, 1], flux[:20, 1] = State.NOT_OBSERVED, np.nan
+    photometry = type(mock.photometry)(
+        mock.photometry.bands,
+        flux,
+        np.where(state == State.NOT_OBSERVED, np.nan, mock.photometry.flux_error),
+        state,
+    )
+    model = PhotozModel(
+        load_survey("lsst"), PhotometricFeatures(), Augmentation(), Spy(z_max=5.0, n_z=51)
+    )
+
+    assert model.fit(photometry, mock.z_spec).optional_bands == ("g",)
+
+
+def test_band_dropout_makes_every_band_optional(mock):
+    assert spy(mock, augment=Augmentation(band_dropout=0.1)).optional_bands == tuple("ugrizy")
+
+
+def test_outside_training_is_one_band_too_bright(model, mock, test_photometry):
+    bright = type(test_photometry)(
+        test_photometry.bands,
+        test_photometry.flux * np.where(np.arange(6) == 3, 1e6, 1),
+        test_photometry.flux_error,
+        test_photometry.state,
+    )
+
+    assert not model.outside_training(mock.photometry[:500]).any()
+    assert model.outside_training(bright).all()
+
+
+def test_uncalibrated_is_what_the_estimator_says(mock, test_photometry):
+    model = spy(mock[:500])
+    raw = model.predict_pdf(test_photometry)
+    model.calibration = Calibration.fit(
+        raw, mock.z_spec[500:], model.features.transform(test_photometry)
+    )
+
+    assert_array_equal(model.predict_pdf(test_photometry, calibrated=False).density, raw.density)
+
+
+def test_other_bands_are_refused(model):
+    other = make_mock_catalogue(10, bands=("g", "r", "i", "z", "y"), random_state=0)
+
+    with pytest.raises(ValueError, match=r"expected the bands .* got \['g', 'r', 'i', 'z', 'y'\]"):
+        model.predict_pdf(other.photometry)
+
+
+def test_zero_galaxies_give_zero_densities(model, test_photometry):
+    assert len(model.predict_pdf(test_photometry[:0])) == 0
