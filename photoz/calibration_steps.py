@@ -294,7 +294,7 @@ def _tabulate(
         slopes.append(beta * _integral(power * log_density, step) / norm)
     log_norm, norm_slope = np.stack(norms, axis=1), np.stack(slopes, axis=1)
     entropy = _entropy(density, log_density, step)
-    sharpest = sharpness(density, least=np.exp(_LOG_BETA[0]))
+    sharpest = sharpness(density, step, least=np.exp(_LOG_BETA[0]))
     log_limit = np.log(np.maximum(1 / np.maximum(sharpest, TINY), 1))
     return entropy, log_limit, log_norm, norm_slope
 

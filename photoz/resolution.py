@@ -18,8 +18,9 @@ TINY = np.float32(1e-30)
 _BLOCK_ELEMENTS = 2**18
 # Drop of ln p within one step of the peak of a Gaussian of two steps, twice over.
 _TWO_STEPS = np.float32(0.25)
-# Peaks below this share of the highest one are not looked at.
-_NOTABLE = np.float32(0.05)
+# Height times step of a Gaussian of two steps that holds a tenth of the probability; lower
+# peaks, such as the bumps of a forest's wide p(z), weigh too little to need resolving.
+_NOTABLE = 0.02
 
 
 def blocks(pz: RedshiftPDF) -> list[slice]:
@@ -71,13 +72,15 @@ def normalise(density: FloatArray, step: float) -> FloatArray:
     return density
 
 
-def sharpness(density: FloatArray, least: float = 1.0) -> FloatArray:
+def sharpness(density: FloatArray, step: float, least: float = 1.0) -> FloatArray:
     """Curvature of ln p at the sharpest notable peak; 1 is a Gaussian of two steps (1 sigma).
 
     Parameters
     ----------
     density
         Densities of shape ``(n_galaxies, n_z)``.
+    step
+        Distance between two points of the grid.
     least
         Sharpness of interest.
 
@@ -87,11 +90,10 @@ def sharpness(density: FloatArray, least: float = 1.0) -> FloatArray:
         May be 0 where it is below `least`.
     """
     result = np.zeros(len(density), dtype=np.float32)
-    rows = _nearly_sharp(density, least)
+    rows = _nearly_sharp(density, step, least)
     log_density = np.log(np.maximum(density[rows], TINY))
     rise = np.diff(log_density, axis=1)
-    floor = log_density.max(axis=1, keepdims=True, initial=-np.inf) + np.log(_NOTABLE)
-    peak = (rise[:, :-1] >= 0) & (rise[:, 1:] <= 0) & (log_density[:, 1:-1] > floor)
+    peak = (rise[:, :-1] >= 0) & (rise[:, 1:] <= 0) & (density[rows, 1:-1] > _NOTABLE / step)
     curvature = np.where(peak, rise[:, :-1] - rise[:, 1:], 0)
     result[rows] = curvature.max(axis=1, initial=0) / _TWO_STEPS
     return result
@@ -112,15 +114,19 @@ def keep_resolved(density: FloatArray, step: float, before: Sequence[FloatArray]
     before
         What they were made of: densities of the same shape.
     """
-    rows = _nearly_sharp(density, 1.0)
-    now = sharpness(density[rows])
-    allowed = np.max([np.ones(len(rows)), *(sharpness(part[rows]) for part in before)], axis=0)
-    power = np.minimum(allowed / np.maximum(now, 1), 1).astype(density.dtype)[:, np.newaxis]
-    density[rows] = normalise(np.maximum(density[rows], TINY) ** power, step)
+    rows = _nearly_sharp(density, step, 1.0)
+    now = sharpness(density[rows], step)
+    allowed = np.max(
+        [np.ones(len(rows)), *(sharpness(part[rows], step) for part in before)], axis=0
+    )
+    narrower = now > allowed
+    rows, power = rows[narrower], (allowed / np.maximum(now, 1))[narrower, np.newaxis]
+    flattened = np.maximum(density[rows], TINY) ** power.astype(density.dtype)
+    density[rows] = normalise(flattened, step)
     return density
 
 
-def _nearly_sharp(density: FloatArray, least: float) -> NDArray[np.intp]:
+def _nearly_sharp(density: FloatArray, step: float, least: float) -> NDArray[np.intp]:
     """Rows with a peak that may be so sharp, told without logarithms, which take long."""
     rise = np.diff(density, axis=1)
     bend = rise[:, :-1] - rise[:, 1:]
@@ -128,5 +134,5 @@ def _nearly_sharp(density: FloatArray, least: float) -> NDArray[np.intp]:
     # At a peak the drop of p to both sides is at least .88 of that of ln p, if that is small:
     # 1 - exp(-x) > .88 x up to x = .25, of which the sum may lie on one side.
     found = bend > np.float32(0.85 * least) * _TWO_STEPS * top
-    found &= top > _NOTABLE * density.max(axis=1, keepdims=True, initial=0)
+    found &= top > np.float32(_NOTABLE / step)
     return np.flatnonzero(found.any(axis=1))
