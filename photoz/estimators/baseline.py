@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
+from sklearn.utils import Tags
 
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
 from photoz.pdf import FloatArray, RedshiftPDF
@@ -79,6 +80,11 @@ class TrainzPhotoz(PhotozEstimator):
     def _load(self, directory: Path) -> None:
         with np.load(directory / "trainz.npz", allow_pickle=False) as saved:
             self.n_of_z_ = saved["n_of_z"]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True
+        return tags
 
 
 class KnnPhotoz(PhotozEstimator):

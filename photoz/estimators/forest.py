@@ -14,7 +14,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
 from photoz.estimators.cosines import CosineRegression, cosines_of_rank
-from photoz.estimators.trees import Trees
+from photoz.estimators.trees import Trees, galaxies_of
 from photoz.pdf import FloatArray, RedshiftPDF
 
 __all__ = ["ForestPhotoz"]
@@ -23,12 +23,10 @@ __all__ = ["ForestPhotoz"]
 _SPLIT_COSINES = 4
 _BATCH = 25
 _BLOCK = 4096
-_TUNING_ROWS = 4000
+_TUNING_ROWS = 2000
 _BANDWIDTHS = np.geomspace(0.002, 0.08, 12)
 _TEMPERATURES = (0.4, 3.0)
 _LOWEST_DENSITY = 1e-4
-_MOST_SHARED = 0.05
-_MOST_COPIES = 200
 
 
 class ForestPhotoz(PhotozEstimator):
@@ -62,8 +60,8 @@ class ForestPhotoz(PhotozEstimator):
     z_max, n_z
         Upper end and number of points of the redshift grid, which starts at 0; the end
         follows from the training redshifts if it is None.
-    n_jobs
-        Threads of `fit` and `predict_pdf`; -1 uses all cores. It changes no result.
+    n_threads
+        Threads of `fit` and `predict_pdf`; all cores if None. They do not change the result.
     random_state
         Seed of the bootstrap and of the splits.
 
@@ -90,7 +88,7 @@ class ForestPhotoz(PhotozEstimator):
         temperature: float | None = None,
         z_max: float | None = None,
         n_z: int = 501,
-        n_jobs: int = -1,
+        n_threads: int | None = None,
         random_state: int | None = None,
     ) -> None:
         self.n_trees = n_trees
@@ -102,7 +100,7 @@ class ForestPhotoz(PhotozEstimator):
         self.temperature = temperature
         self.z_max = z_max
         self.n_z = n_z
-        self.n_jobs = n_jobs
+        self.n_threads = n_threads
         self.random_state = random_state
 
     @classmethod
@@ -132,13 +130,13 @@ class ForestPhotoz(PhotozEstimator):
             msg = "at least 2 training rows must have a weight and a reliability above 0."
             raise ValueError(msg)
         train = Rows(train.X[used], train.z_spec[used], weight[used])
-        group = _galaxies(train.z_spec)
+        group = galaxies_of(train.z_spec)
         train = self._add_regression(train, group)
         seeds = np.random.SeedSequence(self.random_state).spawn(self.n_trees)
         target = cosines_of_rank(train.z_spec, _SPLIT_COSINES)
         grown: list[tuple[Trees, NDArray[np.bool_]]] = []
         for begin in range(0, self.n_trees, _BATCH):
-            grown += Parallel(n_jobs=self.n_jobs, require="sharedmem")(
+            grown += Parallel(n_jobs=self.n_threads or -1, require="sharedmem")(
                 delayed(self._grow)(train, group, target, seed)
                 for seed in seeds[begin : begin + _BATCH]
             )
@@ -166,7 +164,7 @@ class ForestPhotoz(PhotozEstimator):
         return np.concatenate([X, self.regression_.predict(X)], axis=1)
 
     def _check_parameters(self) -> None:
-        if self.n_trees < 1 or self.min_leaf < 1 or self.n_cosines < 0:
+        if min(self.n_trees, self.min_leaf) < 1 or self.n_cosines < 0:
             msg = (
                 "n_trees and min_leaf must be at least 1 and n_cosines at least 0, got "
                 f"{self.n_trees}, {self.min_leaf} and {self.n_cosines}."
@@ -278,7 +276,7 @@ class ForestPhotoz(PhotozEstimator):
             smooth = smooth @ kernel
             return smooth**self.temperature_
 
-        blocks = Parallel(n_jobs=self.n_jobs, require="sharedmem")(
+        blocks = Parallel(n_jobs=self.n_threads or -1, require="sharedmem")(
             delayed(block)(begin) for begin in range(0, len(X), _BLOCK)
         )
         return np.concatenate(blocks)
@@ -304,14 +302,3 @@ class ForestPhotoz(PhotozEstimator):
             self.regression_ = CosineRegression(
                 **{field.name: saved[field.name] for field in fields(CosineRegression)}
             )
-
-
-def _galaxies(z_spec: FloatArray) -> NDArray[np.intp]:
-    """Number of the galaxy that each row shows, shape ``(n_rows,)``.
-
-    Noisy copies of a galaxy share its redshift. Where redshifts are rounded so much that
-    galaxies share them as well, each row stands for itself.
-    """
-    distinct, galaxy, rows = np.unique(z_spec, return_inverse=True, return_counts=True)
-    rounded = len(distinct) < _MOST_SHARED * len(z_spec) or rows.max() > _MOST_COPIES
-    return np.arange(len(z_spec)) if rounded else galaxy

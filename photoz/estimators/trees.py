@@ -12,7 +12,10 @@ from scipy import sparse
 
 from photoz.pdf import FloatArray
 
-__all__ = ["FittedTree", "Trees"]
+__all__ = ["FittedTree", "Trees", "galaxies_of"]
+
+_MOST_SHARED = 0.05
+_MOST_COPIES = 200
 
 
 class FittedTree(Protocol):
@@ -170,6 +173,17 @@ class Trees:
         return average
 
 
+def galaxies_of(z_spec: FloatArray) -> NDArray[np.intp]:
+    """Number of the galaxy that each row shows, shape ``(n_rows,)``.
+
+    Noisy copies of a galaxy share its redshift. Where redshifts are rounded so much that
+    galaxies share them as well, each row stands for itself.
+    """
+    distinct, galaxy, rows = np.unique(z_spec, return_inverse=True, return_counts=True)
+    rounded = len(distinct) < _MOST_SHARED * len(z_spec) or rows.max() > _MOST_COPIES
+    return np.arange(len(z_spec)) if rounded else galaxy
+
+
 def _double(X: NDArray[np.float32]) -> NDArray[np.float32]:
     """The features twice, shape ``(n_galaxies, 2 n_features)``: NaN goes left, then right."""
     missing = np.isnan(X)
@@ -185,8 +199,8 @@ def _nodes(tree: FittedTree) -> tuple[NDArray[np.intp], NDArray[np.float32], NDA
     """
     left, right = tree.children_left, tree.children_right
     levels = [np.zeros(1, dtype=np.intp)]
-    while len(inner := levels[-1][left[levels[-1]] >= 0]):
-        levels.append(np.column_stack([left[inner], right[inner]]).ravel())
+    while len(parents := levels[-1][left[levels[-1]] >= 0]):
+        levels.append(np.column_stack([left[parents], right[parents]]).ravel())
     order = np.concatenate(levels)
     position = np.empty_like(order)
     position[order] = np.arange(len(order))
@@ -194,7 +208,11 @@ def _nodes(tree: FittedTree) -> tuple[NDArray[np.intp], NDArray[np.float32], NDA
     # Where a node sends NaN to the right, the second half of the doubled features is asked.
     to_right = tree.missing_go_to_left[order] == 0
     column = np.where(leaf, 0, tree.feature[order] + tree.n_features * to_right)
-    threshold = np.where(leaf, np.inf, tree.threshold[order]).astype(np.float32)
+    # A threshold of infinity parts the missing from the rest: the largest number does as well,
+    # and leaves infinity to the missing.
+    largest = float(np.finfo(np.float32).max)
+    inner = np.clip(tree.threshold[order], -largest, largest)
+    threshold = np.where(leaf, np.inf, inner).astype(np.float32)
     child = np.where(leaf, np.arange(len(order)), position[left[order]])
     return column, threshold, child
 
