@@ -32,15 +32,25 @@ class FitsTable(TableFile):
 
     def chunks(self, columns: Sequence[str], chunk_size: int) -> Iterator[pa.Table]:
         """Slices of the table."""
-        start, n_rows = 0, None
-        while n_rows is None or start < n_rows:
-            # Opened anew for each slice: a memory map's pages count as memory until it closes.
-            with self._open() as table:
-                n_rows = len(table.data)
-                stop = start + chunk_size if self._is_mapped else n_rows
-                chunk = _slice(table, columns, start, stop)
-            yield from rechunk(chunk.to_batches(), chunk.schema, chunk_size)
-            start = stop
+        with self._open() as table:
+            if not self._is_mapped:
+                whole = _to_table(table, columns)
+                yield from rechunk(whole.to_batches(), whole.schema, chunk_size)
+                return
+            header, kind, start = table.header.copy(), type(table), table.fileinfo()["datLoc"]
+        # Unsigned integers are stored with an offset, which would make them floats.
+        options = {"uint": True} if kind is fits.BinTableHDU else {}
+        width, n_rows = header["NAXIS1"], header["NAXIS2"]
+        # Values of variable length lie behind the rows, out of reach.
+        header["PCOUNT"] = 0
+        with self.path.open("rb") as stream:
+            stream.seek(start)
+            for first in range(0, max(n_rows, 1), chunk_size):
+                header["NAXIS2"] = min(chunk_size, n_rows - first)
+                rows = stream.read(width * header["NAXIS2"])
+                # A small file in memory: astropy's memory maps grow with the file.
+                data = header.tostring().encode("ascii") + _padded(rows)
+                yield _to_table(kind.fromstring(data, **options), columns)
 
     def write(self, table: pa.Table) -> None:
         """Write one binary table."""
@@ -81,11 +91,19 @@ class FitsTable(TableFile):
             raise InputError(msg)
 
 
-def _slice(table: Any, columns: Sequence[str], start: int, stop: int) -> pa.Table:  # noqa: ANN401
-    rows = table.data[start:stop]
-    arrays = {name: np.asarray(rows[name]) for name in columns}
+def _padded(data: bytes) -> bytes:
+    """Data of a FITS file come in blocks of 2880 bytes."""
+    return data + bytes(-len(data) % 2880)
+
+
+def _to_table(hdu: Any, columns: Sequence[str]) -> pa.Table:  # noqa: ANN401 - astropy has no types
+    lengthy = [c.name for c in hdu.columns if c.name in columns and c.format[:1] in "PQ"]
+    if lengthy:
+        msg = f"column {lengthy[0]!r} must hold one number of values in every row, its vary."
+        raise InputError(msg)
+    arrays = {name: np.asarray(hdu.data[name]) for name in columns}
     # Integers have no NaN; TNULL names the value that stands for it.
-    nulls = {column.name: column.null for column in table.columns}
+    nulls = {column.name: column.null for column in hdu.columns}
     masks = {
         name: array == nulls[name]
         for name, array in arrays.items()
