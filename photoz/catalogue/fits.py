@@ -102,6 +102,9 @@ def _to_table(hdu: Any, columns: Sequence[str]) -> pa.Table:  # noqa: ANN401 - a
         msg = f"column {lengthy[0]!r} must hold one number of values in every row, its vary."
         raise InputError(msg)
     arrays = {name: np.asarray(hdu.data[name]) for name in columns}
+    text = [name for name, array in arrays.items() if array.dtype.kind == "U"]
+    # Blanks at the end of a text are padding.
+    arrays |= {name: np.char.rstrip(arrays[name]) for name in text}
     # Integers have no NaN; TNULL names the value that stands for it.
     nulls = {column.name: column.null for column in hdu.columns}
     masks = {
