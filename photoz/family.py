@@ -16,10 +16,7 @@ from photoz.samples import Samples
 from photoz.search import Scored, SearchResult, Trial, search, study_name
 from photoz.settings import FLOORS, Experiment
 
-__all__ = ["N_Z", "Family"]
-
-N_Z = 501
-"""Points of the redshift grid that all estimators of an experiment share."""
+__all__ = ["Family"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +116,7 @@ class Family:
     def _space(self) -> tuple[dict[str, Any], dict[str, Any]]:
         space, fixed = self.experiment.space(self.name)
         # One grid for all, whatever rows a fold happens to hold.
-        return space, {"z_max": self.samples.z_max, "n_z": N_Z, **fixed}
+        return space, {"z_max": self.samples.z_max, "n_z": self.samples.n_z, **fixed}
 
     def _candidate(self, parameters: dict[str, Any]) -> Candidate:
         return Candidate(self.name, parameters, self.samples.survey, self.experiment.seed)

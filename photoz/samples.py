@@ -23,6 +23,9 @@ from photoz.survey import Survey
 __all__ = ["Sample", "Samples", "load_samples"]
 
 _N_FOLDS = 5
+# No density is narrower than two steps: a broad survey's grid must not blur its best galaxies.
+_STEP = 0.004
+_N_Z_LIMITS = (301, 1001)
 # From this many rows on the validation rows alone serve for what five folds serve for below.
 _MANY_ROWS = 50_000
 
@@ -126,6 +129,11 @@ class Samples:
     def z_max(self) -> float:
         """Upper end of the redshift grid: 5 per cent in 1 + z beyond the fitted redshifts."""
         return float(1.05 * (1 + self.fitted.z_spec.max()) - 1)
+
+    @property
+    def n_z(self) -> int:
+        """Points of the redshift grid: steps of 0.004 or finer, within reason."""
+        return int(np.clip(np.ceil(self.z_max / _STEP) + 1, *_N_Z_LIMITS))
 
     def summary(self) -> dict[str, Any]:
         """Sizes, rows left out and hash, as the report holds them."""

@@ -9,24 +9,21 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from sklearn.tree import DecisionTreeRegressor
 
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
 from photoz.estimators.cosines import CosineRegression, cosines_of_rank
+from photoz.estimators.smoothing import choose_smoothing, finite_log, gaussian_kernel
 from photoz.estimators.trees import Trees, galaxies_of
-from photoz.pdf import FloatArray, RedshiftPDF
+from photoz.pdf import FloatArray
 
 __all__ = ["ForestPhotoz"]
 
 # Splits on more cosines cost time and gained nothing.
 _SPLIT_COSINES = 4
-_BATCH = 25
+_BATCH = 10
 _BLOCK = 4096
 _TUNING_ROWS = 2000
-_BANDWIDTHS = np.geomspace(0.002, 0.08, 12)
-_TEMPERATURES = (0.4, 3.0)
-_LOWEST_DENSITY = 1e-4
 
 
 class ForestPhotoz(PhotozEstimator):
@@ -114,7 +111,7 @@ class ForestPhotoz(PhotozEstimator):
     @classmethod
     def trial_parameters(cls) -> dict[str, Any]:
         """Fewer trees: they are noisier, but rank the other parameters alike."""
-        return {"n_trees": 25}
+        return {"n_trees": 20}
 
     @classmethod
     def fold_parameters(cls) -> dict[str, Any]:
@@ -228,6 +225,9 @@ class ForestPhotoz(PhotozEstimator):
         use = unseen if unseen.any() else None
         return self.trees_.histogram(train.X[rows], self.contents_, use), train.z_spec[rows]
 
+    def _choose(self, histogram: FloatArray, z_spec: FloatArray) -> tuple[float, float, float]:
+        return choose_smoothing(histogram, z_spec, self.z_grid_, self.bandwidth, self.temperature)
+
     def _tune(self, histogram: FloatArray, z_spec: FloatArray) -> None:
         """Choose the kernel and the temperature where they are not given."""
         self.bandwidth_, self.temperature_, _ = self._choose(histogram, z_spec)
@@ -236,45 +236,12 @@ class ForestPhotoz(PhotozEstimator):
         if self.temperature is None:
             self.tuned_["temperature"] = self.temperature_
 
-    def _choose(self, histogram: FloatArray, z_spec: FloatArray) -> tuple[float, float, float]:
-        """Kernel and temperature of the best log score, and its negative."""
-        known = histogram.sum(axis=1) > 0
-        histogram, z_spec = histogram[known], z_spec[known]
-        best = (float(_BANDWIDTHS[-1]), 1.0, np.inf)
-        for bandwidth in _BANDWIDTHS if self.bandwidth is None else [self.bandwidth]:
-            smooth = np.log(np.maximum(histogram @ self._kernel(bandwidth), 1e-12))
-
-            def loss(temperature: float, smooth: FloatArray = smooth) -> float:
-                pz = RedshiftPDF.from_weights(self.z_grid_, np.exp(temperature * smooth))
-                return float(-np.log(np.maximum(pz.at(z_spec), _LOWEST_DENSITY)).mean())
-
-            if self.temperature is None:
-                found = minimize_scalar(
-                    loss, bounds=_TEMPERATURES, method="bounded", options={"xatol": 0.02}
-                )
-                trial = (float(bandwidth), float(found.x), float(found.fun))
-            else:
-                trial = (float(bandwidth), self.temperature, loss(self.temperature))
-            best = min(best, trial, key=lambda choice: choice[2])
-        return best
-
-    def _kernel(self, bandwidth: float) -> NDArray[np.float32]:
-        """Gaussian kernel from grid to grid, reflected at redshift 0, shape ``(n_z, n_z)``."""
-        sigma = np.maximum(bandwidth * (1 + self.z_grid_), 2 * self.z_grid_[1])[:, np.newaxis]
-        direct, mirrored = (
-            np.exp(-0.5 * ((self.z_grid_ - centre[:, np.newaxis]) / sigma) ** 2)
-            for centre in (self.z_grid_, -self.z_grid_)
-        )
-        kernel: NDArray[np.float32] = ((direct + mirrored) / sigma).astype(np.float32)
-        return kernel
-
     def _predict_density(self, X: NDArray[np.float32]) -> FloatArray:
-        kernel = self._kernel(self.bandwidth_)
+        kernel = gaussian_kernel(self.z_grid_, self.bandwidth_)
 
         def block(begin: int) -> FloatArray:
             smooth = self.trees_.histogram(self._inputs(X[begin : begin + _BLOCK]), self.contents_)
-            smooth = smooth @ kernel
-            return smooth**self.temperature_
+            return np.exp(self.temperature_ * finite_log(smooth @ kernel))
 
         blocks = Parallel(n_jobs=self.n_threads or -1, require="sharedmem")(
             delayed(block)(begin) for begin in range(0, len(X), _BLOCK)
