@@ -241,7 +241,8 @@ class ForestPhotoz(PhotozEstimator):
 
         def block(begin: int) -> FloatArray:
             smooth = self.trees_.histogram(self._inputs(X[begin : begin + _BLOCK]), self.contents_)
-            return np.exp(self.temperature_ * finite_log(smooth @ kernel))
+            density: FloatArray = np.exp(self.temperature_ * finite_log(smooth @ kernel))
+            return density
 
         blocks = Parallel(n_jobs=self.n_threads or -1, require="sharedmem")(
             delayed(block)(begin) for begin in range(0, len(X), _BLOCK)
