@@ -74,7 +74,7 @@ def _check_measurements(keys: Keys, columns: Mapping[str, Keys]) -> None:
         msg = "flux_unit and zero_point contradict each other; give one of them."
         raise ValueError(msg)
     value, errors = "magnitude", {"error"}
-    if "flux" in used:
+    if used & FLUX_KEYS:
         value, errors = "flux", {"flux_error", "flux_ivar"}
     for band, names in columns.items():
         given = measurement_keys(names)
