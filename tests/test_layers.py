@@ -50,6 +50,7 @@ LIBRARIES = {
     "safetensors": ["estimators"],
     "optuna": ["search", "study"],
     "mlflow": ["tracking", "adapters.pyfunc"],
+    "sqlalchemy": ["tracking"],
     "matplotlib": ["plots"],
     "jinja2": ["report"],
     "markupsafe": ["report"],

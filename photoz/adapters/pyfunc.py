@@ -12,9 +12,12 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from photoz.bundle import load_model
 from photoz.photometry import photometry_from_columns
-from photoz.scoring import prediction_columns
+from photoz.scoring import PdfColumn, prediction_columns
 
 __all__ = ["PhotozPyfunc"]
+
+# Densities take kilobytes per galaxy, however few columns are made of them.
+_CHUNK = 20_000
 
 
 class PhotozPyfunc(PythonModel):
@@ -46,20 +49,22 @@ class PhotozPyfunc(PythonModel):
         DataFrame
             One row per galaxy, on the index of `model_input`.
         """
-        model = self.model
+        pdf = (params or {}).get("pdf", "none")
+        starts = range(0, max(len(model_input), 1), _CHUNK)
+        parts = [self._predict(model_input.iloc[row : row + _CHUNK], pdf) for row in starts]
+        return pd.concat(parts)
+
+    def _predict(self, chunk: pd.DataFrame, pdf: PdfColumn) -> pd.DataFrame:
+        columns = {str(name): column for name, column in chunk.items()}
         photometry, _ = photometry_from_columns(
-            {str(name): column for name, column in model_input.items()},
-            model.survey,
-            optional_bands=model.optional_bands,
+            columns, self.model.survey, optional_bands=self.model.optional_bands
         )
-        columns = prediction_columns(model, photometry, pdf=(params or {}).get("pdf", "none"))
-        return pd.DataFrame(
-            {
-                name: values if values.ndim == 1 else list(values)
-                for name, values in columns.items()
-            },
-            index=model_input.index,
-        )
+        predicted = prediction_columns(self.model, photometry, pdf=pdf)
+        shaped = {
+            name: values if values.ndim == 1 else list(values)
+            for name, values in predicted.items()
+        }
+        return pd.DataFrame(shaped, index=chunk.index)
 
 
 mlflow.models.set_model(PhotozPyfunc())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
@@ -60,17 +62,24 @@ def log_bundle(
     logged = client.create_logged_model(
         experiment_id, family, run_id, params=parameters, model_type=family
     )
-    Model.log(
-        artifact_path=None,
-        flavor=mlflow.pyfunc,
-        run_id=run_id,
-        model_id=logged.model_id,
-        python_model=str(_PYFUNC),
-        artifacts={"bundle": str(bundle)},
-        signature=_signature(model, example),
-        input_example=example,
-        pip_requirements=_requirements(model),
-    )
+    status = LoggedModelStatus.FAILED
+    try:
+        with tempfile.TemporaryDirectory(prefix="photoz-") as work:
+            place = Path(work) / "model"
+            mlflow.pyfunc.save_model(
+                str(place),
+                mlflow_model=Model(logged.artifact_location, run_id, model_id=logged.model_id),
+                python_model=str(_PYFUNC),
+                artifacts={"bundle": str(bundle)},
+                signature=_signature(model, example),
+                input_example=example,
+                pip_requirements=_requirements(model),
+            )
+            client.log_model_artifacts(logged.model_id, str(place))
+        status = LoggedModelStatus.READY
+    finally:
+        client.finalize_logged_model(logged.model_id, status)
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     return str(logged.model_id)
 
 

@@ -166,6 +166,7 @@ class EstimatorRun:
         self._estimator = estimator
         self._best = math.inf
         self._headline = ""
+        self._of_model: list[Metric] = []
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Log parameters, each of which can be given once."""
@@ -195,7 +196,9 @@ class EstimatorRun:
             named[f"{part}_interval/{name}_high"] = high
         data = self._tracking.data
         dataset = data.part(part) if part in data.n_rows else None
-        self._client.log_batch(self.run_id, _metrics(named, dataset=dataset))
+        logged = _metrics(named, dataset=dataset)
+        self._client.log_batch(self.run_id, logged)
+        self._of_model += logged if dataset else []
         if part == "test":
             self._describe(metrics, intervals or {})
 
@@ -267,6 +270,7 @@ class EstimatorRun:
             run_id=self.run_id,
             family=self._estimator,
         )
+        client.log_batch(self.run_id, [_of_model(metric, model_id) for metric in self._of_model])
         version = register(
             client,
             tracking.model_name,
@@ -295,6 +299,19 @@ def _metrics(
     now = _milliseconds()
     of = {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
     return [Metric(name, float(value), now, step, **of) for name, value in values.items()]
+
+
+def _of_model(metric: Metric, model_id: str) -> Metric:
+    """The same metric, of the same moment, which MLflow then links to the model."""
+    return Metric(
+        metric.key,
+        metric.value,
+        metric.timestamp,
+        metric.step,
+        model_id=model_id,
+        dataset_name=metric.dataset_name,
+        dataset_digest=metric.dataset_digest,
+    )
 
 
 def _params(values: Mapping[str, Any]) -> list[Param]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import mlflow
+import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage
 
@@ -99,6 +100,7 @@ class Store:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._check_database()
             with _few_retries():
                 return self._experiment(name)
         except Exception as error:
@@ -108,6 +110,13 @@ class Store:
                 "start its server, or set [tracking] uri or MLFLOW_TRACKING_URI to another."
             )
             raise InputError(msg) from error
+
+    def _check_database(self) -> None:
+        """Connect once: MLflow itself would try for minutes."""
+        if not self.has_server:
+            engine = sqlalchemy.create_engine(self.uri)
+            engine.connect().close()
+            engine.dispose()
 
     def _experiment(self, name: str) -> Experiment:
         client = self.client()
