@@ -36,7 +36,7 @@ ARITHMETIC: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
+    ast.Pow: np.float_power,  # integers would wrap around
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_ndtr
+from scipy.special import expit, ndtr
 
 from photoz.measurements import POGSON, ZERO_POINT, State
 from photoz.photometry import Photometry
@@ -133,7 +133,8 @@ class MockUniverse:
             if galaxy.state[0, k] == State.DETECTED:
                 total -= 0.5 * ((galaxy.flux[0, k] - flux[k]) ** 2 / variance + np.log(variance))
             elif galaxy.state[0, k] == State.NOT_DETECTED:
-                total += log_ndtr((depth - flux[k]) / np.sqrt(variance))
+                chance = ndtr((depth - flux[k]) / np.sqrt(variance))
+                total += np.log(np.maximum(chance, 1e-300))
         return total
 
     def draw(self, n_galaxies: int, generator: np.random.Generator) -> tuple[Floats, Photometry]:
