@@ -241,7 +241,9 @@ class ForestPhotoz(PhotozEstimator):
 
         def block(begin: int) -> FloatArray:
             smooth = self.trees_.histogram(self._inputs(X[begin : begin + _BLOCK]), self.contents_)
-            density: FloatArray = np.exp(self.temperature_ * finite_log(smooth @ kernel))
+            density: FloatArray = np.exp(
+                np.float32(self.temperature_) * finite_log(smooth @ kernel)
+            )
             return density
 
         blocks = Parallel(n_jobs=self.n_threads or -1, require="sharedmem")(

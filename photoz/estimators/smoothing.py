@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from photoz.pdf import FloatArray, RedshiftPDF
+from photoz.pdf import FloatArray
 
 __all__ = ["choose_smoothing", "finite_log", "gaussian_kernel"]
 
@@ -65,13 +65,24 @@ def choose_smoothing(
     """
     known = histogram.sum(axis=1) > 0
     histogram, z_spec = histogram[known], z_spec[known]
+    rows, step = np.arange(len(z_spec)), z_grid[1]
+    cell = np.clip((z_spec / step).astype(np.intp), 0, len(z_grid) - 2)
+    share = z_spec / step - cell
     best = (float(_BANDWIDTHS[-1]), 1.0, np.inf)
     for width in _BANDWIDTHS if bandwidth is None else [bandwidth]:
         smooth = finite_log(histogram @ gaussian_kernel(z_grid, width))
+        smooth -= smooth.max(axis=1, keepdims=True)
+        left, right = smooth[rows, cell], smooth[rows, cell + 1]
 
-        def loss(power: float, smooth: FloatArray = smooth) -> float:
-            pz = RedshiftPDF.from_weights(z_grid, np.exp(power * smooth))
-            return float(-np.log(np.maximum(pz.at(z_spec), _LOWEST_DENSITY)).mean())
+        def loss(
+            power: float,
+            smooth: FloatArray = smooth,
+            left: FloatArray = left,
+            right: FloatArray = right,
+        ) -> float:
+            integral = step * np.exp(np.float32(power) * smooth).sum(axis=1)
+            at_truth = (1 - share) * np.exp(power * left) + share * np.exp(power * right)
+            return float(-np.log(np.maximum(at_truth / integral, _LOWEST_DENSITY)).mean())
 
         if temperature is None:
             found = minimize_scalar(
