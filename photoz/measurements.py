@@ -108,7 +108,7 @@ class BandRules:
         with np.errstate(all="ignore"):
             not_detected, missing = self._declared(value, error)
             if self.is_ivar:
-                missing |= (error == 0) & ~not_detected
+                missing |= error == 0
                 error = 1 / np.sqrt(error)
             plausible = (error > 0) & (error < np.inf)
             if self.unit is not None:
@@ -137,7 +137,7 @@ class BandRules:
         """Which measurements are declared as not detected, and which as missing.
 
         The value decides; where it is no sentinel, a sentinel in place of the error does.
-        What is NaN and not declared otherwise is missing.
+        What is NaN is missing too, which does not matter where it is declared otherwise.
         """
         missing = _is_any(value, self.not_observed)
         not_detected = _is_any(value, self.not_detected)

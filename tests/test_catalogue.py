@@ -296,6 +296,14 @@ def test_a_filter_may_drop_more_than_half(store):
     assert found.dropped == {"where: object_id < 55": N - 55}
 
 
+def test_fifty_rows_are_enough_to_train(store):
+    path = store()
+
+    assert len(read(path, LSST, training=True, where="object_id < 50")) == 50
+    with pytest.raises(InputError, match=f"found 49 of {N}; dropped: {N - 49} where"):
+        read(path, LSST, training=True, where="object_id < 49")
+
+
 def test_a_filter_also_acts_in_prediction(store):
     found = read(store(), LSST, where="field == 'deep' and redshift > 0")
 
