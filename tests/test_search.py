@@ -343,6 +343,20 @@ def test_hopeless_trials_are_pruned_and_good_ones_are_not(study):
     assert not pruned[result.best.number]
 
 
+def test_a_slow_start_is_no_reason_to_prune(study):
+    numbers = count()
+
+    def objective(_parameters, on_step):
+        slow = next(numbers) == 11
+        for step in range(100):
+            on_step(step, 9 - 0.2 * step if slow else 2.0)
+        return Scored(-10.9 if slow else 2.0)
+
+    result = search(objective, {"depth": Range(1, 1000)}, n_trials=12, **study)
+
+    assert result.best == result.trials[-1]
+
+
 def test_a_diverging_fit_is_given_up(study):
     def objective(parameters, on_step):
         if parameters["kind"] == "steep":
