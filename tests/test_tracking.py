@@ -7,6 +7,8 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import mlflow
@@ -448,6 +450,53 @@ def test_pages_are_not_served_on_a_port_that_is_taken(tmp_path):
 
         with pytest.raises(InputError, match=f"port {port} of 127.0.0.1 cannot be used"):
             serve(port, store=Store.find("", tmp_path))
+
+
+SERVER = """
+import sys
+from photoz.tracking import Store, serve
+
+serve(int(sys.argv[1]), store=Store.find(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_the_server_shows_the_runs_and_ends_with_its_process(make, folder):
+    with make("served").run("forest"):
+        pass
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(port), str(folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        names = ask_for_experiments(port)
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+
+    assert "served" in names
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))  # no worker of it is left
+
+
+def ask_for_experiments(port):
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search",
+        data=b'{"max_results": 1000}',
+        headers={"Content-Type": "application/json"},
+    )
+    for _ in range(120):
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+                return {item["name"] for item in json.load(answer)["experiments"]}
+        except OSError:
+            time.sleep(1)
+    pytest.fail("the server did not answer within two minutes")
 
 
 def test_the_pages_of_a_server_are_its_own():
