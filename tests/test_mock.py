@@ -11,7 +11,7 @@ from scipy.stats import kstest
 from photoz.catalogue import read, write
 from photoz.errors import InputError
 from photoz.metrics import cde_loss
-from photoz.mock import make_mock_catalogue
+from photoz.mock import make_mock_catalogue, universe
 from photoz.pdf import RedshiftPDF
 from photoz.photometry import State, photometry_from_columns
 from photoz.survey import Survey, load_survey
@@ -27,7 +27,7 @@ def truth(request):
         "shallow": {"depth": dict.fromkeys("ugrizy", 26.0)},
         "incomplete": {"bands": ("g", "r", "z", "w1"), "not_observed": 0.2},
     }
-    mock = make_mock_catalogue(250, random_state=1, **options[request.param])
+    mock = make_mock_catalogue(180, random_state=1, **options[request.param])
     return mock.z_spec, mock.true_pdf(Z_GRID)
 
 
@@ -46,6 +46,24 @@ def test_the_true_density_beats_n_of_z(truth):
     assert cde_loss(z_spec, pz) < cde_loss(z_spec, floor) - 1
 
 
+def test_without_photometry_the_true_density_is_n_of_z():
+    unseen = make_mock_catalogue(1, not_observed=1.0).true_pdf(Z_GRID)
+    z_spec = make_mock_catalogue(50_000, bands=("i",), random_state=2).z_spec
+
+    assert unseen.density.shape == (1, len(Z_GRID))
+    # 1.63 / sqrt(n): 1 per cent of honest samples lie further off.
+    for z in (0.2, 0.5, 1.0, 2.0):
+        assert unseen.cdf(z)[0] == pytest.approx(np.mean(z_spec < z), abs=1.63 / 50_000**0.5)
+
+
+def test_leaving_out_what_is_negligible_changes_nothing(monkeypatch):
+    mock = make_mock_catalogue(15, depth=dict.fromkeys("ugrizy", 24.0), random_state=5)
+    quick = mock.true_pdf(Z_GRID).density
+    monkeypatch.setattr(universe, "NEGLIGIBLE", np.inf)
+
+    assert_allclose(quick, mock.true_pdf(Z_GRID).density, atol=1e-4)
+
+
 def test_equal_colours_give_two_peaks():
     mock = make_mock_catalogue(60, degenerate=True, random_state=3)
     branches = mock[(mock.z_spec > 0.3) & (mock.z_spec < 0.8) & (mock.photometry.n_observed == 6)]
@@ -62,9 +80,9 @@ def test_equal_colours_give_two_peaks():
 
 
 def test_colours_are_smooth_in_redshift():
-    universe = make_mock_catalogue(1).universe
+    drawn_from = make_mock_catalogue(1).universe
     z = np.linspace(0.01, 3, 3000)
-    magnitude = -2.5 * np.log10(universe.fluxes(z, np.full(len(z), 0.4)))
+    magnitude = -2.5 * np.log10(drawn_from.fluxes(z, np.full(len(z), 0.4)))
 
     assert np.abs(np.diff(magnitude, 2)).max() < 1e-3  # mag per step of 0.001, squared
 

@@ -35,6 +35,7 @@ COLUMNS = {
         ("zflag not in [2, 4]", [1]),
         ("survey == 'sdss'", [0]),
         ("survey != 'sdss'", [1, 2]),
+        ("survey != ''", [0, 1, 2]),
         ("survey in ('sdss', 'deep2')", [0, 1]),
         ("survey not in ('sdss',)", [1, 2]),
         ("survey < 'e'", [1]),
