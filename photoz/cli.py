@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -225,12 +224,10 @@ def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open MLflow on the runs of this directory, for this machine only."""
-    from photoz.tracking import serve
+    from photoz.tracking import page_address, serve
 
-    try:
-        serve(port)
-    except subprocess.CalledProcessError as error:
-        raise typer.Exit(_FAILURE) from error
+    typer.echo(f"MLflow: {page_address(port)}")
+    serve(port)
 
 
 def main() -> NoReturn:

@@ -69,7 +69,8 @@ def run(
             with tracking.run(name) as tracked:
                 family = Family(name, experiment, samples)
                 found, candidate = family.search(
-                    storage=experiment.search.storage or tracking.folder / "optuna.log",
+                    storage=experiment.search.storage
+                    or tracking.folder / f"{experiment.name}.optuna.log",
                     on_trial=_on_trial(family, tracked, on_progress),
                 )
                 finish(family.finish(found, candidate), tracked)
@@ -111,8 +112,9 @@ def _on_trial(
 
 def _track(outcome: Outcome, tracked: EstimatorRun, metric: str) -> None:
     tracked.log_parameters(outcome.parameters)
-    tracked.log_metrics("validation", outcome.validation.metrics)
+    # The held-out metrics first: MLflow shows them in the order of logging.
     tracked.log_metrics("test", outcome.test.metrics, outcome.test.intervals)
+    tracked.log_metrics("validation", outcome.validation.metrics)
     seconds = {"fit_seconds": outcome.fit_seconds}
     figures = {f"plots/{key}.png": plot for key, plot in plot_evaluation(outcome.test).items()}
     if outcome.search is not None:

@@ -44,7 +44,6 @@ ANYWHERE = {"numpy", "scipy", "pandas", "pyarrow"}
 
 LIBRARIES = {
     "sklearn": ["estimators"],
-    "joblib": ["estimators"],
     "lightgbm": ["estimators.boosting"],
     "torch": ["estimators"],
     "safetensors": ["estimators"],
@@ -58,7 +57,6 @@ LIBRARIES = {
     "h5py": ["catalogue", "datasets"],
     "pydantic": ["survey", "survey_checks", "settings", "experiment"],
     "typer": ["cli"],
-    "click": ["cli"],
     "rich": ["cli"],
     "qp": ["adapters.qp"],
     "rail": ["adapters.rail"],
@@ -68,7 +66,17 @@ LIBRARIES = {
 }
 """Where each library may be imported; every other module stays importable without it."""
 
-PICKLING = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve", "skops"}
+PICKLING = {
+    "pickle",
+    "cPickle",
+    "_pickle",
+    "dill",
+    "joblib",
+    "cloudpickle",
+    "marshal",
+    "shelve",
+    "skops",
+}
 
 RUNNING = {"eval", "exec", "compile", "__import__"}
 
@@ -183,8 +191,6 @@ def test_adapters_do_not_need_each_other(module):
 def test_nothing_is_pickled(module):
     tree = MODULES[module]
     roots = {name.partition(".")[0] for name in imports(tree)}
-    # joblib also pickles; its threads do not.
-    pickling = {name for name in imports(tree) if belongs(name, "joblib")}
     keywords = {
         (keyword.arg, keyword.value.value)
         for call in calls(tree)
@@ -198,7 +204,6 @@ def test_nothing_is_pickled(module):
     }
 
     assert roots & PICKLING == set()
-    assert pickling <= {"joblib.Parallel", "joblib.delayed"}
     assert {("weights_only", False), ("allow_pickle", True)} & keywords == set()
     assert torch_files == set()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeRegressor
 
@@ -18,6 +21,9 @@ from photoz.estimators.trees import Trees, galaxies_of
 from photoz.pdf import FloatArray
 
 __all__ = ["ForestPhotoz"]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 # Splits on more cosines cost time and gained nothing.
 _SPLIT_COSINES = 4
@@ -133,10 +139,8 @@ class ForestPhotoz(PhotozEstimator):
         target = cosines_of_rank(train.z_spec, _SPLIT_COSINES)
         grown: list[tuple[Trees, NDArray[np.bool_]]] = []
         for begin in range(0, self.n_trees, _BATCH):
-            grown += Parallel(n_jobs=self.n_threads or -1, require="sharedmem")(
-                delayed(self._grow)(train, group, target, seed)
-                for seed in seeds[begin : begin + _BATCH]
-            )
+            grow = partial(self._grow, train, group, target)
+            grown += self._in_threads(grow, seeds[begin : begin + _BATCH])
             if on_step is not None and validation is not None and len(validation):
                 self._keep(Trees.join([trees for trees, _ in grown]))
                 on_step(len(grown), self._choose(*self._tuning_rows(validation))[2])
@@ -246,10 +250,14 @@ class ForestPhotoz(PhotozEstimator):
             )
             return density
 
-        blocks = Parallel(n_jobs=self.n_threads or -1, require="sharedmem")(
-            delayed(block)(begin) for begin in range(0, len(X), _BLOCK)
-        )
-        return np.concatenate(blocks)
+        return np.concatenate(self._in_threads(block, range(0, len(X), _BLOCK)))
+
+    def _in_threads(
+        self, task: Callable[[_Item], _Result], items: Iterable[_Item]
+    ) -> list[_Result]:
+        """Results of a task in the order of its items."""
+        with ThreadPoolExecutor(self.n_threads or os.cpu_count()) as pool:
+            return list(pool.map(task, items))
 
     def _save(self, directory: Path) -> None:
         arrays = {

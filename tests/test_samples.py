@@ -1,0 +1,117 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from photoz.errors import InputError
+from photoz.mock import make_mock_catalogue
+from photoz.samples import load_samples
+from photoz.settings import Experiment
+
+
+def experiment(path, **tables):
+    catalogue = {"path": str(path), "survey": "lsst"} | tables.pop("catalogue", {})
+    return Experiment(name="try", catalogue=catalogue, **tables)
+
+
+@pytest.fixture
+def with_columns(catalogue_file, tmp_path):
+    """The catalogue with further columns."""
+
+    def write(**columns):
+        table = pq.read_table(catalogue_file)
+        for name, values in columns.items():
+            table = table.append_column(name, pa.array(values))
+        path = tmp_path / "more.parquet"
+        pq.write_table(table, path)
+        return path
+
+    return write
+
+
+def test_every_galaxy_has_one_part(catalogue_file, mock):
+    samples = load_samples(experiment(catalogue_file))
+    summary = samples.summary()
+
+    sizes = [summary[f"n_{part}"] for part in ("train", "validation", "test")]
+    assert sum(sizes) == len(mock)
+    assert len(samples.train) + len(samples.validation) == len(samples.fitted)
+    assert not set(samples.test_id) & set(range(len(mock))) - set(samples.test_id)
+
+
+def test_official_test_file_is_the_test_part(catalogue_file, tmp_path):
+    other = make_mock_catalogue(60, random_state=9)
+    columns = other.to_columns() | {"object_id": np.arange(10_000, 10_060)}
+    path = tmp_path / "test.parquet"
+    pq.write_table(pa.table(columns), path)
+    samples = load_samples(experiment(catalogue_file, catalogue={"test_path": str(path)}))
+
+    assert samples.test_id.tolist() == list(range(10_000, 10_060))
+    assert len(samples.fitted) == 700
+
+
+def test_grid_reaches_beyond_the_fitted_redshifts_in_small_steps(catalogue_file):
+    samples = load_samples(experiment(catalogue_file))
+
+    assert samples.z_max == pytest.approx(1.05 * (1 + samples.fitted.z_spec.max()) - 1)
+    assert samples.z_max / (samples.n_z - 1) <= 0.004
+
+
+def test_weight_and_reliability_follow_their_galaxies(with_columns, mock):
+    weight = 1 + np.arange(len(mock), dtype=float)
+    path = with_columns(w=weight, r=weight / 1000)
+    samples = load_samples(experiment(path, catalogue={"weight": "w", "reliability": "r"}))
+    row = {z: k for k, z in enumerate(mock.z_spec.tolist())}
+    rows = np.array([row[z] for z in samples.fitted.z_spec.tolist()])
+
+    assert samples.fitted.weight.tolist() == weight[rows].tolist()
+    assert samples.fitted.reliability.tolist() == (weight[rows] / 1000).tolist()
+
+
+def test_one_reliability_serves_all(catalogue_file):
+    samples = load_samples(experiment(catalogue_file, catalogue={"reliability": 0.95}))
+
+    assert set(samples.fitted.reliability) == {0.95}
+
+
+def test_groups_stay_together_in_parts_and_folds(with_columns, mock):
+    field = np.arange(len(mock)) % 40
+    path = with_columns(field=field)
+    samples = load_samples(experiment(path, split={"by": "field"}))
+    row = {z: k for k, z in enumerate(mock.z_spec.tolist())}
+    fields = field[[row[z] for z in samples.fitted.z_spec.tolist()]]
+
+    for value in np.unique(fields):
+        assert len(np.unique(samples.folds[fields == value])) == 1
+        assert len(np.unique(samples.is_validation[fields == value])) == 1
+    assert samples.test_groups is not None
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([np.nan] * 700, "finite numbers from 0"),
+        ([-1.0] * 700, "finite numbers from 0"),
+        (["a"] * 700, "must hold numbers"),
+    ],
+)
+def test_bad_weights_are_refused(with_columns, values, message):
+    with pytest.raises(InputError, match=message):
+        load_samples(experiment(with_columns(w=values), catalogue={"weight": "w"}))
+
+
+def test_rows_left_out_are_counted(catalogue_file):
+    samples = load_samples(experiment(catalogue_file, catalogue={"where": "redshift > 0.5"}))
+
+    assert samples.dropped["where: redshift > 0.5"] == 700 - len(samples.fitted) - len(
+        samples.test
+    )
+    assert "redshift > 0.5" in samples.describe()
+
+
+def test_other_catalogue_has_another_hash(catalogue_file, with_columns):
+    a = load_samples(experiment(catalogue_file))
+    b = load_samples(experiment(with_columns(more=np.zeros(700))))
+
+    assert a.sha256 != b.sha256
+    assert a.split_sha256 == b.split_sha256
