@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from photoz.catalogue import column_names, find_files, iterate, to_array
+from photoz.catalogue import find_columns, find_files, iterate, to_array
 from photoz.errors import InputError
 from photoz.model import FittedModel
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.photometry import Photometry, State, photometry_from_columns
-from photoz.survey import Survey, suggest
+from photoz.survey import Survey
 
 __all__ = ["FLAGS", "QUANTILE_LEVELS", "PdfColumn", "prediction_columns", "score_catalogue"]
 
@@ -171,22 +171,12 @@ def score_catalogue(
 def _columns_to_read(
     files: Sequence[Path], survey: Survey, optional_bands: Sequence[str], keep: Sequence[str]
 ) -> list[str]:
-    present = column_names(files, hdf5_group=survey.hdf5_group)
-    needed = survey.columns_needed()
-    for band in optional_bands:
-        if not set(survey.band_columns(band).names()) <= set(present):
-            needed = [
-                column for column in needed if column not in survey.band_columns(band).names()
-            ]
-    identity = [survey.id] if survey.id in present and survey.id is not None else []
-    for column in [*needed, *keep]:
-        if column not in present:
-            msg = (
-                f"expected a column {column!r}{suggest(column, present)}; the catalogue has "
-                f"{', '.join(present)}. Name a survey that fits (--survey)."
-            )
-            raise InputError(msg)
-    return list(dict.fromkeys([*identity, *needed, *keep]))
+    """Columns that must be there, and those that are read if they are."""
+    bands = [band for band in survey.bands if band not in optional_bands]
+    needed = [*survey.columns_needed(bands), *keep]
+    helpful = [*filter(None, [survey.id]), *survey.columns_needed()]
+    found = find_columns(files, helpful, hdf5_group=survey.hdf5_group)
+    return list(dict.fromkeys([*needed, *found]))
 
 
 def _check_survey(model: FittedModel, survey: Survey) -> None:
