@@ -98,8 +98,9 @@ class Results:
         dict
             What ``report.json`` holds.
         """
-        report = self.report()
-        (self._folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        text = json.dumps(self.report(), indent=1)
+        (self._folder / "report.json").write_text(text, encoding="utf-8")
+        report: dict[str, Any] = json.loads(text)
         write_report(
             report,
             {name: _details(outcome) for name, outcome in self.outcomes.items()},

@@ -31,6 +31,8 @@ FLOORS = ("trainz", "knn")
 """Estimators that every table shows and no experiment crowns."""
 
 _BLEND = "blend"
+# A floor is what anybody gets without an effort: nothing is searched, nothing augmented.
+_PLAIN = {"augment.noise_copies": 0, "augment.depth_scale": 0.0, "features.errors": False}
 _FAMILIES = ("forest", "boosting", "network")
 # Set by the experiment as a whole, so that all families share one grid.
 _SHARED = ("random_state",)
@@ -290,6 +292,8 @@ class Experiment(_Settings):
             Values of the fixed parameters, under the same kind of names.
         """
         ours = self.estimators.get(family, {})
+        if family in FLOORS:
+            return {}, {**_PLAIN, **ours}
         theirs = get_estimator(family).search_space()
         wanted: dict[str, Any] = {
             **{key: value for key, value in theirs.items() if key not in ours},

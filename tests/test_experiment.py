@@ -141,6 +141,7 @@ def test_command_line_and_mlflow_predict_the_same(report, folder):
         assert_allclose(theirs[name], ours[name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_second_run_reuses_the_studies_and_gives_the_same_figures(report, folder, experiment):
     again = run(experiment, folder / "again")
 

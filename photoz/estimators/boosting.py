@@ -122,6 +122,8 @@ class BoostingPhotoz(PhotozEstimator):
         losses: list[float] = []
         for step in range(1, self.n_rounds + 1):
             rows = np.flatnonzero(generator.random(len(train)) < self.row_fraction)
+            if not len(rows):  # by bad luck among very few
+                rows = np.arange(len(train))
             gradient, curvature = likelihood[rows].derivatives(
                 np.ascontiguousarray(scores[rows].T)
             )
