@@ -27,8 +27,9 @@ $(STAMP): pyproject.toml constraints.txt
 experiment: $(STAMP) ## search, test, track and export the models of FILE (experiments/sdss.toml)
 	$(BIN)/photoz experiment $(FILE)
 
+# A file per worker; one thread per worker, so that two do not fight for the cores.
 test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow'
 
 slow: $(STAMP) ## run the tests that need servers, a browser or minutes
 	$(BIN)/python -m pytest -m slow
@@ -48,8 +49,10 @@ ui: $(STAMP) ## open MLflow on mlruns/ at http://127.0.0.1:5000
 data: $(STAMP) ## fetch the named data sets
 	$(BIN)/photoz data
 
-benchmark: $(STAMP) ## time scoring and fits
-	$(BIN)/python experiments/benchmarks/scoring.py
+benchmark: $(STAMP) ## time the fits of 10,000 mock galaxies, and scoring with each family
+	$(BIN)/python experiments/benchmarks/fit_mock.py build/benchmark
+	for family in forest boosting network; do echo $$family; \
+	    $(BIN)/python experiments/benchmarks/scoring.py build/benchmark/$$family; done
 
 clean: ## remove what the targets made, but no data and no runs
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
