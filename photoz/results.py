@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
-import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,10 +54,10 @@ class Results:
         self._entries: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Self:
-        self.directory.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(
-            tempfile.mkdtemp(dir=self.directory.parent, prefix=f".{self.directory.name}-")
-        )
+        # Named after the process, so that two runs at once never share a folder.
+        self._folder = self.directory.with_name(f".{self.directory.name}.{os.getpid()}.partial")
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True)
         return self
 
     def __exit__(
@@ -110,9 +110,7 @@ class Results:
         self._write_predictions()
         if self.directory.exists():
             self.directory.replace(self._folder / "replaced")
-        done = self._folder.with_name(f"{self._folder.name}-done")
-        self._folder.rename(done)
-        done.rename(self.directory)
+        self._folder.rename(self.directory)
         shutil.rmtree(self.directory / "replaced", ignore_errors=True)
         return report
 

@@ -162,6 +162,7 @@ def test_results_are_replaced_at_once(folder):
     }
 
 
+@pytest.mark.slow
 def test_held_out_redshifts_change_no_fit(report, folder, experiment, tmp_path):
     """Scrambled held-out redshifts: the same models, other figures."""
     table = pq.read_table(folder / "mock.parquet")
