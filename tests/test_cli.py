@@ -1,0 +1,103 @@
+import json
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+import photoz
+from photoz.bundle import load_model, save_model
+from photoz.cli import main
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Run the command line in this process: exit status, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["photoz", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def bundle(model, tmp_path):
+    return save_model(model, tmp_path / "bundle")
+
+
+def test_version_is_that_of_the_package(command):
+    assert command("--version") == (0, f"{photoz.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["predict", "bundle"], ["experiment", "a.toml", "--trials", "x"]]
+)
+def test_wrong_usage_ends_with_status_2(command, arguments):
+    status, _, error = command(*arguments)
+
+    assert status == 2
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data", "nothing"], "unknown data set 'nothing'"),
+        (["experiment", "nothing.toml"], "expected an experiment file, found none"),
+        (["predict", "nothing", "a.parquet", "-o", "b.parquet"], "no bundle at nothing"),
+        (["export", "nothing", "-o", "out"], "no bundle at nothing"),
+        (["report", "."], "expected the results of an experiment"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(command, arguments, message):
+    status, _, error = command(*arguments)
+
+    assert status == 2
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_predict_counts_galaxies_and_flags(command, bundle, catalogue_file):
+    status, shown, _ = command("predict", bundle, catalogue_file, "-o", "out.parquet", "--json")
+
+    assert status == 0
+    assert json.loads(shown)["galaxies"] == len(pq.read_table(catalogue_file))
+    assert "photoz_quantiles" in pq.read_schema("out.parquet").names
+
+
+def test_name_begins_every_column(command, bundle, catalogue_file):
+    command(
+        "predict", bundle, catalogue_file, "-o", "out.parquet", "--name", "rf", "--pdf", "none"
+    )
+
+    assert pq.read_schema("out.parquet").names[1:3] == ["rf_z_mode", "rf_z_median"]
+
+
+def test_evaluate_gives_every_metric_with_its_interval(command, bundle, catalogue_file):
+    status, shown, _ = command("evaluate", bundle, catalogue_file, "--json")
+    result = json.loads(shown)
+
+    assert status == 0
+    assert result["metrics"].keys() == result["intervals"].keys()
+    assert result["n_galaxies"] == 700
+
+
+def test_export_writes_a_bundle_that_loads(command, bundle, tmp_path, test_photometry):
+    status, _, _ = command("export", bundle, "-o", "out.zip")
+    exported = load_model(tmp_path / "out.zip", verify=True)
+
+    assert status == 0
+    expected = load_model(bundle).predict_pdf(test_photometry).density
+    assert (exported.predict_pdf(test_photometry).density == expected).all()
+
+
+def test_altered_bundle_is_refused(command, bundle, catalogue_file):
+    manifest = bundle / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"lsst"', '"sdss"').replace("mag_", "mog_"))
+    status, _, error = command("predict", bundle, catalogue_file, "-o", "out.parquet")
+
+    assert status == 2
+    assert "was altered" in error
