@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import photoz
 from photoz.bundle import save_model
 from photoz.outcome import Outcome
+from photoz.prediction import prediction_columns
 from photoz.report import EstimatorDetails, write_report
 from photoz.samples import Samples
-from photoz.scoring import prediction_columns
 from photoz.settings import FLOORS, Experiment
 
 __all__ = ["Results", "library_versions"]

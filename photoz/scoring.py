@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,79 +15,12 @@ from numpy.typing import NDArray
 from photoz.catalogue import find_columns, find_files, iterate, to_array
 from photoz.errors import InputError
 from photoz.model import FittedModel
-from photoz.pdf import FloatArray, RedshiftPDF
-from photoz.photometry import Photometry, State, photometry_from_columns
+from photoz.pdf import FloatArray
+from photoz.photometry import photometry_from_columns
+from photoz.prediction import FLAGS, QUANTILE_LEVELS, PdfColumn, prediction_columns
 from photoz.survey import Survey
 
-__all__ = ["FLAGS", "QUANTILE_LEVELS", "PdfColumn", "prediction_columns", "score_catalogue"]
-
-PdfColumn = Literal["none", "quantiles", "grid"]
-
-QUANTILE_LEVELS = (
-    *(0.001, 0.01, 0.025, 0.05, 0.1, 0.16, 0.25, 0.33, 0.4, 0.467),
-    *(0.533, 0.6, 0.67, 0.75, 0.84, 0.9, 0.95, 0.975, 0.99, 0.999),
-)
-"""Levels of the compact form of p(z): 20 quantiles."""
-
-FLAGS = {
-    1: "a band was not observed",
-    2: "a band was not detected",
-    4: "a band lies outside the range of the training galaxies",
-    8: "p(z) reaches the upper end of the grid",
-    16: "p(z) has more than one peak",
-    32: "no usable photometry: the redshifts are NaN",
-}
-"""Meaning of each bit of the column ``<name>_flag``."""
-
-_EDGE_PROBABILITY = 0.01
-
-
-def prediction_columns(
-    model: FittedModel, photometry: Photometry, *, name: str = "photoz", pdf: PdfColumn = "none"
-) -> dict[str, FloatArray | NDArray[np.integer]]:
-    """Redshifts, their intervals and flags of galaxies, in the columns of Rubin's DP1.
-
-    Parameters
-    ----------
-    model
-        A fitted model.
-    photometry
-        Photometry of the galaxies in the model's bands.
-    name
-        Start of every column name: lower-case letters and digits.
-    pdf
-        Form of p(z) to add: ``"quantiles"`` at `QUANTILE_LEVELS`, ``"grid"`` for the
-        density on the model's grid, or ``"none"``.
-
-    Returns
-    -------
-    dict
-        Arrays of shape ``(n_galaxies,)``; quantiles of shape ``(n_galaxies, 20)``,
-        densities (per unit redshift) of shape ``(n_galaxies, n_z)``. A galaxy without
-        usable photometry has NaN throughout and bit 32 of its flag set.
-
-    Raises
-    ------
-    InputError
-        If `name` or `pdf` is not of the form above.
-    """
-    if pdf not in get_args(PdfColumn):
-        msg = f"pdf must be one of {', '.join(get_args(PdfColumn))}, got {pdf!r}."
-        raise InputError(msg)
-    if not (name.isascii() and name.isalnum() and name[0].isalpha() and name.lower() == name):
-        msg = f"a model's name must be lower-case letters and digits, got {name!r}."
-        raise InputError(msg)
-    usable = (photometry.state != State.NOT_OBSERVED).any(axis=1)
-    pz = model.predict_pdf(photometry[usable])
-    columns = {f"{name}_{key}": value for key, value in _summaries(pz, pdf).items()}
-    spread: dict[str, FloatArray | NDArray[np.integer]] = {
-        key: _spread(value, usable) for key, value in columns.items()
-    }
-    flag = _photometry_flags(model, photometry)
-    flag[usable] |= _pdf_flags(pz)
-    flag[~usable] |= 32
-    spread[f"{name}_flag"] = flag
-    return spread
+__all__ = ["score_catalogue"]
 
 
 def score_catalogue(
@@ -242,42 +175,3 @@ def _count(counts: dict[str, int], flag: NDArray[np.integer]) -> None:
     counts["galaxies"] += len(flag)
     for bit, meaning in FLAGS.items():
         counts[meaning] += int((flag & bit > 0).sum())
-
-
-def _summaries(pz: RedshiftPDF, pdf: PdfColumn) -> dict[str, FloatArray]:
-    low95, low68, median, high68, high95 = pz.quantiles([0.025, 0.16, 0.5, 0.84, 0.975]).T
-    summaries = {
-        "z_mode": pz.mode(),
-        "z_median": median,
-        "z_mean": pz.mean(),
-        "z_std": pz.std(),
-        "z_err68_low": low68,
-        "z_err68_high": high68,
-        "z_err95_low": low95,
-        "z_err95_high": high95,
-        "odds": pz.odds(),
-    }
-    if pdf == "quantiles":
-        summaries["quantiles"] = pz.quantiles(QUANTILE_LEVELS).astype(np.float32)
-    elif pdf == "grid":
-        summaries["density"] = pz.density
-    return summaries
-
-
-def _spread(values: FloatArray, usable: NDArray[np.bool_]) -> FloatArray:
-    """Values of usable galaxies on the rows of all, NaN elsewhere."""
-    spread = np.full((len(usable), *values.shape[1:]), np.nan, dtype=values.dtype)
-    spread[usable] = values
-    return spread
-
-
-def _photometry_flags(model: FittedModel, photometry: Photometry) -> NDArray[np.int32]:
-    not_observed = (photometry.state == State.NOT_OBSERVED).any(axis=1)
-    not_detected = (photometry.state == State.NOT_DETECTED).any(axis=1)
-    outside = model.outside_training(photometry)
-    return np.asarray(not_observed * 1 + not_detected * 2 + outside * 4, dtype=np.int32)
-
-
-def _pdf_flags(pz: RedshiftPDF) -> NDArray[np.int32]:
-    near_end = 1 - pz.cdf(pz.z_grid[-3]) > _EDGE_PROBABILITY
-    return np.asarray(near_end * 8 + (pz.n_peaks() > 1) * 16, dtype=np.int32)

@@ -26,7 +26,7 @@ calibration_steps
 bootstrap datasets calibration estimators
 cells model
 blend settings study
-search evaluation bundle samples
+search evaluation bundle samples prediction
 protocol plots scoring
 outcome
 family report tracking

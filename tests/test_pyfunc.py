@@ -15,7 +15,7 @@ from pandas.testing import assert_frame_equal, assert_index_equal
 from photoz.bundle import load_model, save_model
 from photoz.model import PhotozModel
 from photoz.photometry import photometry_from_columns
-from photoz.scoring import QUANTILE_LEVELS, prediction_columns
+from photoz.prediction import QUANTILE_LEVELS, prediction_columns
 from photoz.tracking import Store, TrackedData, Tracking
 
 

@@ -10,7 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from photoz.errors import InputError
 from photoz.photometry import State
-from photoz.scoring import QUANTILE_LEVELS, prediction_columns, score_catalogue
+from photoz.prediction import QUANTILE_LEVELS, prediction_columns
+from photoz.scoring import score_catalogue
 from photoz.survey import load_survey
 
 SCALARS = (

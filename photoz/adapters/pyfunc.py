@@ -12,7 +12,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from photoz.bundle import load_model
 from photoz.photometry import photometry_from_columns
-from photoz.scoring import PdfColumn, prediction_columns
+from photoz.prediction import PdfColumn, prediction_columns
 
 __all__ = ["PhotozPyfunc"]
 
@@ -42,7 +42,7 @@ class PhotozPyfunc(PythonModel):
         model_input
             Photometry in the columns of the model's survey.
         params
-            ``pdf``: the form of p(z) to add; see `photoz.scoring.prediction_columns`.
+            ``pdf``: the form of p(z) to add; see `photoz.prediction.prediction_columns`.
 
         Returns
         -------

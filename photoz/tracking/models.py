@@ -22,7 +22,7 @@ from photoz.bundle import load_model
 from photoz.errors import InputError, without_password
 from photoz.model import FittedModel, PhotozModel
 from photoz.photometry import photometry_from_columns
-from photoz.scoring import prediction_columns
+from photoz.prediction import prediction_columns
 from photoz.survey import Survey
 from photoz.tracking.store import Store
 

@@ -1,0 +1,113 @@
+"""Commands on data and experiments: data, experiment, report."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from photoz.cli.app import OUT, AsJson, Bars, Quiet, app, progress_bars
+from photoz.errors import InputError
+
+__all__ = ["data", "experiment", "report"]
+
+_SHOWN = {
+    "cde_loss": "CDE loss",
+    "crps": "CRPS",
+    "sigma_nmad": "σ_NMAD",
+    "outlier_fraction": "outliers",
+    "pit_ks": "PIT KS",
+    "coverage_68": "cover 68",
+}
+
+
+@app.command()
+def data(
+    name: Annotated[str | None, typer.Argument(help="Name of the set; all if left out.")] = None,
+    directory: Annotated[Path, typer.Option(help="Where the files go.")] = Path("data"),
+) -> None:
+    """Fetch a named data set and check it."""
+    from photoz.datasets import DATASETS, fetch
+
+    for known in [name] if name else DATASETS:
+        files = fetch(known, directory)
+        for path in filter(None, (files.train, files.test)):
+            typer.echo(f"{known}: {path}")
+
+
+@app.command()
+def experiment(
+    file: Annotated[Path, typer.Argument(help="Experiment file (TOML).")],
+    output: Annotated[
+        Path | None, typer.Option(help="Results go here; experiments/results/NAME if left out.")
+    ] = None,
+    catalogue: Annotated[Path | None, typer.Option(help="Read this catalogue instead.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Read this held-out file instead.")] = None,
+    trials: Annotated[int | None, typer.Option(min=0, help="Trials per estimator.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read and split the data, fit nothing.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search, test, track and export the models of an experiment file."""
+    from photoz.experiment import run
+    from photoz.samples import load_samples
+    from photoz.settings import Experiment
+
+    settings = Experiment.from_toml(file).replaced(catalogue=catalogue, test=test, trials=trials)
+    if dry_run:
+        typer.echo(load_samples(settings).describe())
+        return
+    results = output or Path("experiments/results") / settings.name
+    with progress_bars(quiet=quiet) as bar:
+        report = run(settings, results, on_progress=Bars(bar))
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        _print_metrics(report)
+        typer.echo(f"report: {results / 'report.html'}")
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(help="Results of an experiment.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print the held-out metrics of a finished experiment."""
+    file = directory / "report.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"expected the results of an experiment, found no readable {file}: {error}."
+        raise InputError(msg) from error
+    if as_json:
+        typer.echo(json.dumps(content))
+        return
+    _print_metrics(content)
+    typer.echo(f"report: {directory / 'report.html'}")
+
+
+def _print_metrics(content: dict[str, Any]) -> None:
+    """Held-out metrics, each with half the width of its 95 % interval."""
+    simulated = "simulated " if content["data"].get("simulated") else ""
+    table = Table(
+        "estimator",
+        *_SHOWN.values(),
+        title=f"{content['name']}: {content['data']['n_test']} held-out {simulated}galaxies",
+    )
+    for name, entry in content["estimators"].items():
+        cells = []
+        for metric in _SHOWN:
+            low, high = entry["test_interval"][metric]
+            half = (high - low) / 2
+            digits = min(max(1 - math.floor(math.log10(half)), 0), 5) if half > 0 else 3
+            cells.append(f"{entry['test'][metric]:.{digits}f}\n[dim]± {half:.{digits}f}[/dim]")
+        mark = " *" if name == content["champion"] else ""
+        table.add_row(f"{name}{mark}", *cells)
+    OUT.print(table)
+    typer.echo("±: half of the 95 % interval.  *: champion, the best on validation rows.")
