@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -208,3 +209,12 @@ def test_bundle_holds_no_training_redshift(bundle, mock):
     golden = json.loads((bundle / "manifest.json").read_text())["golden"]
 
     assert not np.isin(np.ravel(golden["flux_njy"]), mock.photometry.flux).any()
+
+
+def test_bundles_of_earlier_releases_keep_loading():
+    """A blend of all families, as 0.1.0 wrote it; its golden rows come out the same."""
+    earlier = Path(__file__).parent / "bundles" / "format-1.zip"
+    model = load_model(earlier, verify=True)
+
+    assert set(model.members) == {"forest", "boosting", "network"}
+    assert model.calibration is not None
