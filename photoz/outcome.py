@@ -10,6 +10,7 @@ from typing import Any
 from photoz.blend import PhotozBlend, Pool
 from photoz.cells import photometric_conditions
 from photoz.evaluation import Evaluation, evaluate
+from photoz.importance import Importance, permutation_importance
 from photoz.model import FittedModel, PhotozModel
 from photoz.pdf import RedshiftPDF
 from photoz.protocol import HeldBack, calibrate
@@ -39,6 +40,8 @@ class Outcome:
         The one evaluation of the held-out galaxies.
     fit_seconds
         Wall time of the final fit.
+    importance
+        What each band is worth, for galaxies that a fit has not seen.
     search
         The trials; None for a blend, which has none.
     """
@@ -50,6 +53,7 @@ class Outcome:
     validation: Evaluation
     test: Evaluation
     fit_seconds: float
+    importance: tuple[Importance, ...]
     search: SearchResult | None = None
 
     def entry(self, bundle: str | None, run_id: str | None) -> dict[str, Any]:
@@ -114,6 +118,7 @@ def test_model(
             conditions=photometric_conditions(samples.test.photometry),
         ),
         fit_seconds=fit_seconds,
+        importance=_importance(held_back, samples, seed),
     )
 
 
@@ -139,8 +144,13 @@ def blend_families(members: Mapping[str, Outcome], samples: Samples, seed: int) 
     }
     pool = Pool.fit(densities, known.z_spec, first.folds, **weights)
     pooled = Pool.cross_fit(densities, known.z_spec, first.folds, **weights)
-    held_back = replace(first, pz=pooled)
-    model = PhotozBlend({name: _single(member) for name, member in members.items()}, pool)
+    unseen = PhotozBlend(
+        {name: _single(m.held_back.model, name) for name, m in members.items()}, pool
+    )
+    held_back = replace(first, pz=pooled, model=unseen)
+    model = PhotozBlend(
+        {name: _single(member.model, name) for name, member in members.items()}, pool
+    )
     model.calibration, validated = calibrate(model.features, held_back, samples.fitted)
     return test_model(
         "blend",
@@ -154,8 +164,15 @@ def blend_families(members: Mapping[str, Outcome], samples: Samples, seed: int) 
     )
 
 
-def _single(outcome: Outcome) -> PhotozModel:
-    if not isinstance(outcome.model, PhotozModel):
-        msg = f"only single models can be pooled, {outcome.name} is a blend."
+def _importance(held_back: HeldBack, samples: Samples, seed: int) -> tuple[Importance, ...]:
+    asked = samples.fitted[held_back.unseen]
+    return permutation_importance(
+        held_back.model, asked.photometry, asked.z_spec, random_state=seed
+    )
+
+
+def _single(model: FittedModel, name: str) -> PhotozModel:
+    if not isinstance(model, PhotozModel):
+        msg = f"only single models can be pooled, {name} is a blend."
         raise TypeError(msg)
-    return outcome.model
+    return model

@@ -15,7 +15,7 @@ from photoz.estimators import get_estimator
 from photoz.estimators.base import OnStep
 from photoz.features import PhotometricFeatures
 from photoz.metrics import score
-from photoz.model import PhotozModel
+from photoz.model import FittedModel, PhotozModel
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.photometry import Photometry
 from photoz.samples import Sample, Samples
@@ -106,11 +106,17 @@ class HeldBack:
         Which of the fitted galaxies they belong to.
     folds
         Fold of each, shape ``(n_galaxies,)``, for what is learned from them in turn.
+    model
+        The last of the fits that made them.
+    unseen
+        Fitted galaxies that this model has not seen, to ask it more.
     """
 
     pz: RedshiftPDF
     rows: NDArray[np.integer]
     folds: NDArray[np.integer]
+    model: FittedModel
+    unseen: NDArray[np.integer]
 
 
 def hold_back(candidate: Candidate, samples: Samples) -> HeldBack:
@@ -124,7 +130,7 @@ def hold_back(candidate: Candidate, samples: Samples) -> HeldBack:
         rows = np.flatnonzero(samples.is_validation)
         model = candidate.fit_fold(samples.train)
         pz = model.predict_pdf(sample.photometry[rows], calibrated=False)
-        return HeldBack(pz, rows, samples.folds[rows])
+        return HeldBack(pz, rows, samples.folds[rows], model, rows)
     parts, rows_of_parts = [], []
     for fold in np.unique(samples.folds):
         inside = np.flatnonzero(samples.folds == fold)
@@ -132,7 +138,8 @@ def hold_back(candidate: Candidate, samples: Samples) -> HeldBack:
         parts.append(model.predict_pdf(sample.photometry[inside], calibrated=False))
         rows_of_parts.append(inside)
     order = np.argsort(np.concatenate(rows_of_parts))
-    return HeldBack(RedshiftPDF.concatenate(parts)[order], np.arange(len(sample)), samples.folds)
+    pz = RedshiftPDF.concatenate(parts)[order]
+    return HeldBack(pz, np.arange(len(sample)), samples.folds, model, inside)
 
 
 def calibrate(

@@ -76,6 +76,11 @@ class Samples:
         Which of them are validation rows, shape ``(n_fitted,)``.
     folds
         Fold of each of them, shape ``(n_fitted,)``; groups of the split stay together.
+    fitted_id
+        Identity of each of them as text, shape ``(n_fitted,)``: its declared id, else a hash
+        of its photometry and redshift.
+    fitted_groups
+        What a bootstrap of them resamples, shape ``(n_fitted,)``; None for single galaxies.
     test
         Held-out galaxies, for the final number only.
     test_id
@@ -100,6 +105,8 @@ class Samples:
     fitted: Sample
     is_validation: NDArray[np.bool_]
     folds: NDArray[np.integer]
+    fitted_id: NDArray[np.str_]
+    fitted_groups: NDArray[Any] | None
     test: Sample
     test_id: NDArray[Any]
     test_groups: NDArray[Any] | None
@@ -202,6 +209,8 @@ def load_samples(experiment: Experiment, data: Path = Path("data")) -> Samples:
         fitted=_sample(experiment, catalogue[rows]),
         is_validation=np.isin(rows, parts.validation),
         folds=folds(parts.groups[rows], n_folds=_N_FOLDS, seed=experiment.seed),
+        fitted_id=parts.identities[rows],
+        fitted_groups=None if experiment.split.by == "random" else parts.groups[rows],
         test=_sample(experiment, tested),
         test_id=_ids(tested, parts),
         test_groups=parts.test_groups,

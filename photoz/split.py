@@ -79,6 +79,9 @@ class Split:
     test_groups
         Labels of the test galaxies in the order of `test` where the split is by sky or by
         column, else None: what a bootstrap has to resample.
+    identities
+        Identity of each row of the catalogue as text, shape ``(n_galaxies,)``: its declared
+        id, else a hash of its photometry and redshift.
     sha256
         Of the sorted lines ``id,part``.
     """
@@ -89,6 +92,7 @@ class Split:
     dropped: dict[str, int]
     groups: Labels
     test_groups: Labels | None
+    identities: NDArray[np.str_]
     sha256: str
 
 
@@ -160,6 +164,7 @@ def split(
         dropped=dropped,
         groups=groups,
         test_groups=_test_groups(official_test or galaxies, by, cell_degrees, parts["test"]),
+        identities=np.array(identity.names),
         sha256=_sha256(parts, identity, tested),
     )
 

@@ -27,7 +27,7 @@ bootstrap datasets calibration estimators
 cells model
 blend settings study
 search evaluation bundle samples prediction
-protocol plots scoring
+importance protocol plots scoring
 outcome
 family report tracking
 results

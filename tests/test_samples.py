@@ -57,6 +57,14 @@ def test_grid_reaches_beyond_the_fitted_redshifts_in_small_steps(catalogue_file)
     assert samples.z_max / (samples.n_z - 1) <= 0.004
 
 
+def test_fitted_galaxies_are_known_by_their_ids(catalogue_file, mock):
+    samples = load_samples(experiment(catalogue_file))
+    redshift = dict(zip(mock.to_columns()["object_id"].astype(str), mock.z_spec, strict=True))
+
+    assert [redshift[name] for name in samples.fitted_id] == samples.fitted.z_spec.tolist()
+    assert samples.fitted_groups is None
+
+
 def test_weight_and_reliability_follow_their_galaxies(with_columns, mock):
     weight = 1 + np.arange(len(mock), dtype=float)
     path = with_columns(w=weight, r=weight / 1000)
@@ -84,6 +92,7 @@ def test_groups_stay_together_in_parts_and_folds(with_columns, mock):
     for value in np.unique(fields):
         assert len(np.unique(samples.folds[fields == value])) == 1
         assert len(np.unique(samples.is_validation[fields == value])) == 1
+        assert len(np.unique(samples.fitted_groups[fields == value])) == 1
     assert samples.test_groups is not None
 
 
