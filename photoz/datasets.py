@@ -61,6 +61,8 @@ class Dataset:
         Turns the content of such a file into plain columns of shape ``(n_galaxies,)``.
     survey
         Name of the built-in survey that describes the columns.
+    licence
+        Licence of the package that holds it.
     layout
         Goes up when `read` gives other columns, so that cached files are made anew.
     """
@@ -71,6 +73,7 @@ class Dataset:
     test: Member | None
     read: Callable[[bytes], Columns]
     survey: str
+    licence: str
     layout: int = 1
 
     @property
@@ -244,6 +247,7 @@ DATASETS: dict[str, Dataset] = {
         test=None,
         read=_read_sdss,
         survey="sdss",
+        licence="BSD-3-Clause",
     ),
     "sdss-mgs": Dataset(
         description="10,000 real galaxies of the SDSS main sample, official test half",
@@ -258,6 +262,7 @@ DATASETS: dict[str, Dataset] = {
         ),
         read=_read_sdss_mgs,
         survey="sdss-mgs",
+        licence="University of Illinois/NCSA",
     ),
     "lsst-dc2": Dataset(
         description="30,674 SIMULATED LSST galaxies (cosmoDC2, 10-year depth), official test part",
@@ -272,6 +277,7 @@ DATASETS: dict[str, Dataset] = {
         ),
         read=_read_lsst_dc2,
         survey="lsst-dc2",
+        licence="MIT",
     ),
 }
 """The data sets that `fetch` knows."""

@@ -18,7 +18,14 @@ from optuna.trial import TrialState
 
 from photoz.errors import InputError, without_password
 from photoz.estimators.base import Choice, OnStep, Range
-from photoz.study import ReseededTPE, kept_trials, mark_started, open_study, release_abandoned
+from photoz.study import (
+    ReseededTPE,
+    kept_trials,
+    mark_started,
+    open_study,
+    parameter_importance,
+    release_abandoned,
+)
 
 __all__ = ["Objective", "Scored", "SearchResult", "Trial", "search", "study_name"]
 
@@ -65,6 +72,8 @@ class Trial:
         What was raised where failed.
     tuned
         Parameters that the fit chose by itself.
+    curve
+        Losses that the fit reported on its way, by step.
     """
 
     number: int
@@ -74,6 +83,7 @@ class Trial:
     seconds: float
     error: str | None = None
     tuned: dict[str, Any] = field(default_factory=dict)
+    curve: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,12 +100,16 @@ class SearchResult:
         Wall time of the trials, those of earlier, interrupted processes included.
     timed_out
         Whether the time ran out before the trials did.
+    importance
+        Share of each parameter in what tells the best trials from the others; empty where
+        there are too few to tell.
     """
 
     best: Trial
     trials: tuple[Trial, ...]
     seconds: float
     timed_out: bool
+    importance: dict[str, float] = field(default_factory=dict)
 
 
 def search(
@@ -161,7 +175,9 @@ def search(
         spent = sum(trial.seconds for trial in trials)
         timed_out = len(trials) < planned and timeout is not None and spent >= timeout
         if len(trials) == planned or timed_out:
-            return SearchResult(_best(trials, raised), tuple(trials), spent, timed_out)
+            best = _best(trials, raised)
+            importance = parameter_importance(kept_trials(study)[:planned])
+            return SearchResult(best, tuple(trials), spent, timed_out, importance)
         if len(kept_trials(study)) < planned:
             study.optimize(
                 lambda trial: _evaluate(trial, objective, space, raised),
@@ -273,6 +289,7 @@ def _finished(study: optuna.Study) -> list[Trial]:
             seconds=trial.duration.total_seconds() if trial.duration else 0.0,
             error=trial.user_attrs.get("error"),
             tuned=trial.user_attrs.get("tuned", {}),
+            curve=trial.intermediate_values,
         )
         for number, trial in enumerate(kept_trials(study))
         if trial.state.is_finished()

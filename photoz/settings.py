@@ -159,7 +159,8 @@ class Experiment(_Settings):
     """One experiment: a catalogue, a survey, a split, and the estimators to search.
 
     Read it with `Experiment.from_toml`. README.md and the files in ``experiments/`` show
-    the keys; only ``[catalogue]`` and a survey are required.
+    the keys; only ``[catalogue]`` and a survey are required. It keeps the text of its file in
+    `source`, which is no key.
 
     Raises
     ------
@@ -178,6 +179,7 @@ class Experiment(_Settings):
     tracking: TrackingSettings = TrackingSettings()
     estimators: dict[str, dict[str, Any]] = Field(default_factory=_default_estimators)
     directory: Path = Field(default=Path(), exclude=True)
+    source: str = Field(default="", exclude=True)
 
     def __init__(self, **keys: Any) -> None:  # noqa: ANN401 - whatever a TOML file holds
         try:
@@ -196,7 +198,8 @@ class Experiment(_Settings):
         """
         path = Path(path)
         try:
-            keys = tomllib.loads(path.read_text(encoding="utf-8"))
+            source = path.read_text(encoding="utf-8")
+            keys = tomllib.loads(source)
         except OSError as error:
             msg = f"{path}: expected an experiment file, found none ({error.strerror or error})."
             raise InputError(msg) from error
@@ -204,7 +207,8 @@ class Experiment(_Settings):
             msg = f"{path}: expected an experiment in TOML, found a mistake: {error}."
             raise InputError(msg) from error
         try:
-            return cls(**{"name": path.stem, **keys, "directory": path.parent})
+            given = {"name": path.stem, **keys}
+            return cls(**{**given, "directory": path.parent, "source": source})
         except InputError as error:
             msg = f"{path}: {error}"
             raise InputError(msg) from None
@@ -374,4 +378,4 @@ def _table_of(root: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, l
         inner = root.model_fields[str(loc[-1])].annotation
         if inspect.isclass(inner) and issubclass(inner, BaseModel):
             return str(loc[-1]), list(inner.model_fields)
-    return ".".join(path), [key for key in table.model_fields if key != "directory"]
+    return ".".join(path), [key for key, field in table.model_fields.items() if not field.exclude]

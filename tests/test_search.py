@@ -395,6 +395,31 @@ def test_the_timeout_ends_a_search_and_is_told(study):
     assert len(completed.trials) == 10
 
 
+def test_the_parameter_that_decides_is_called_important(study):
+    def of_rate_alone(parameters, _on_step):
+        return Scored(np.log10(parameters["rate"] / 0.1) ** 2)
+
+    few = search(of_rate_alone, SPACE, n_trials=9, **study)
+    many = search(of_rate_alone, SPACE, n_trials=30, **study)
+
+    assert few.importance == {}
+    assert set(many.importance) == set(SPACE)
+    assert next(iter(many.importance)) == "rate"
+    assert many.importance["rate"] > 0.5
+    assert sum(many.importance.values()) == pytest.approx(1)
+
+
+def test_a_trial_keeps_the_losses_of_its_fit(study):
+    def in_steps(_parameters, on_step):
+        for step in (1, 2, 4):
+            on_step(step, 1 / step)
+        return Scored(0.2)
+
+    result = search(in_steps, SPACE, n_trials=1, **study)
+
+    assert result.best.curve == {1: 1.0, 2: 0.5, 4: 0.25}
+
+
 def test_every_finished_trial_is_told_stored_ones_too(study):
     search(bowl, SPACE, n_trials=2, **study)
     told = []

@@ -59,6 +59,15 @@ def test_two_integers_make_a_range_of_integers(tmp_path):
     assert space["min_leaf"].integer
 
 
+def test_the_text_of_the_file_is_kept_as_it_is(tmp_path):
+    text = "# by hand\n" + MINIMAL
+    experiment = read(tmp_path, text)
+
+    assert experiment.source == text
+    assert experiment.replaced(trials=1).source == text
+    assert "source" not in experiment.model_dump(warnings="none")
+
+
 def test_no_blend_of_one(tmp_path):
     assert not read(tmp_path, MINIMAL + "[estimators.forest]\n[estimators.blend]\n").blend_members
 
