@@ -1,20 +1,19 @@
 """Catalogues: files of any format, converted to photometry, filtered, counted and written."""
 
 from photoz.catalogue.base import to_array
+from photoz.catalogue.files import find_files
 from photoz.catalogue.reading import Catalogue, read
-from photoz.catalogue.tables import (
-    column_names,
-    find_columns,
-    find_files,
-    iterate,
-    read_columns,
-    write,
-)
+from photoz.catalogue.stream import Chunk, Place, Skipped, Source
+from photoz.catalogue.tables import column_names, find_columns, iterate, read_columns, write
 from photoz.catalogue.where import RowFilter
 
 __all__ = [
     "Catalogue",
+    "Chunk",
+    "Place",
     "RowFilter",
+    "Skipped",
+    "Source",
     "column_names",
     "find_columns",
     "find_files",

@@ -11,7 +11,7 @@ import pyarrow as pa
 from astropy.table import Table
 from astropy.utils.exceptions import AstropyWarning
 
-from photoz.catalogue.base import TableFile, rechunk, to_arrow
+from photoz.catalogue.base import TableFile, slices, to_arrow
 
 __all__ = ["EcsvTable", "VoTable"]
 
@@ -26,11 +26,13 @@ class AstropyTable(TableFile):
         """Names of the columns."""
         return [str(name) for name in self._table().colnames]
 
-    def chunks(self, columns: Sequence[str], chunk_size: int) -> Iterator[pa.Table]:
+    def batches(
+        self, columns: Sequence[str], batch_size: int, first: int = 0
+    ) -> Iterator[pa.Table]:
         """Pieces of the table, once it is read."""
         source = self._table()
         table = pa.table({name: _from_masked(source[name]) for name in columns})
-        yield from rechunk(table.to_batches(), table.schema, chunk_size)
+        yield from slices(table, batch_size, first)
 
     def _table(self) -> Any:  # noqa: ANN401 - astropy has no types
         with warnings.catch_warnings():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["TableFile", "rechunk", "to_array", "to_arrow"]
+__all__ = ["TableFile", "TableWriter", "slices", "to_array", "to_arrow"]
 
 
 @dataclass(frozen=True)
@@ -40,28 +40,45 @@ class TableFile(ABC):
     def names(self) -> list[str]:
         """Names of the columns."""
 
+    @property
+    def n_rows(self) -> int | None:
+        """Number of rows; None where only reading them would tell."""
+        return None
+
     @abstractmethod
-    def chunks(self, columns: Sequence[str], chunk_size: int) -> Iterator[pa.Table]:
-        """Tables of at most `chunk_size` rows; of an empty file one empty table."""
+    def batches(
+        self, columns: Sequence[str], batch_size: int, first: int = 0
+    ) -> Iterator[pa.Table]:
+        """Rows from `first` on, in tables of at most `batch_size` rows.
+
+        Of an empty file one empty table.
+        """
+
+    def after_failure(self, row: int, batch_size: int) -> int | None:  # noqa: ARG002
+        """Row behind `row`, which cannot be read, from which on others perhaps can; or None."""
+        return None
 
     def write(self, table: pa.Table) -> None:
         """Write a table, over what was there."""
         raise NotImplementedError
 
 
-def rechunk(
-    batches: Iterable[pa.RecordBatch], schema: pa.Schema, chunk_size: int
-) -> Iterator[pa.Table]:
-    """Tables of `chunk_size` rows, the last one shorter, whatever the size of the batches."""
-    waiting = schema.empty_table()
-    is_first = True
-    for batch in batches:
-        waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch])])
-        while len(waiting) > chunk_size:
-            yield waiting.slice(0, chunk_size)
-            waiting, is_first = waiting.slice(chunk_size), False
-    if len(waiting) or is_first:
-        yield waiting
+class TableWriter(ABC):
+    """A file that grows table by table."""
+
+    @abstractmethod
+    def write(self, table: pa.Table) -> None:
+        """Add rows; every table has the same schema."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Complete the file."""
+
+
+def slices(table: pa.Table, batch_size: int, first: int = 0) -> Iterator[pa.Table]:
+    """Rows of a table from `first` on, piece by piece; of an empty table one empty piece."""
+    for start in range(first, max(len(table), 1), batch_size):
+        yield table.slice(start, batch_size)
 
 
 def to_arrow(array: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> pa.Array:

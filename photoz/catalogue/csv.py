@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from photoz.catalogue.base import TableFile, rechunk
+from photoz.catalogue.base import TableFile
 from photoz.errors import InputError
 
 __all__ = ["CsvTable"]
@@ -27,10 +27,21 @@ class CsvTable(TableFile):
         with self._open({}) as reader:
             return list(reader.schema.names)
 
-    def chunks(self, columns: Sequence[str], chunk_size: int) -> Iterator[pa.Table]:
+    def batches(
+        self,
+        columns: Sequence[str],
+        batch_size: int,  # noqa: ARG002 - pyarrow's blocks of a megabyte are small enough
+        first: int = 0,
+    ) -> Iterator[pa.Table]:
         """Pieces of the file, read twice: for the types, then for the values."""
+        n_before = first
         with self._open(self._types(columns)) as reader:
-            yield from rechunk(reader, reader.schema, chunk_size)
+            if first == 0:
+                yield reader.schema.empty_table()
+            for batch in reader:
+                rest, n_before = batch.slice(n_before), max(n_before - len(batch), 0)
+                if len(rest):
+                    yield pa.Table.from_batches([rest])
 
     def write(self, table: pa.Table) -> None:
         """Write a header line and the rows."""

@@ -14,7 +14,7 @@ from astropy.io.fits.verify import VerifyWarning
 from astropy.table import Table
 from astropy.utils.exceptions import AstropyUserWarning
 
-from photoz.catalogue.base import TableFile, rechunk, to_array, to_arrow
+from photoz.catalogue.base import TableFile, slices, to_array, to_arrow
 from photoz.errors import InputError
 
 __all__ = ["FitsTable"]
@@ -30,12 +30,19 @@ class FitsTable(TableFile):
         with self._open() as table:
             return [str(name) for name in table.columns.names]
 
-    def chunks(self, columns: Sequence[str], chunk_size: int) -> Iterator[pa.Table]:
+    @property
+    def n_rows(self) -> int:
+        """Number of rows that the table's header declares."""
+        with self._open() as table:
+            return int(table.header["NAXIS2"])
+
+    def batches(
+        self, columns: Sequence[str], batch_size: int, first: int = 0
+    ) -> Iterator[pa.Table]:
         """Slices of the table."""
         with self._open() as table:
             if not self._is_mapped:
-                whole = _to_table(table, columns)
-                yield from rechunk(whole.to_batches(), whole.schema, chunk_size)
+                yield from slices(_to_table(table, columns), batch_size, first)
                 return
             header, kind, start = table.header.copy(), type(table), table.fileinfo()["datLoc"]
         # Unsigned integers are stored with an offset, which would make them floats.
@@ -44,13 +51,17 @@ class FitsTable(TableFile):
         # Values of variable length lie behind the rows, out of reach.
         header["PCOUNT"] = 0
         with self.path.open("rb") as stream:
-            stream.seek(start)
-            for first in range(0, max(n_rows, 1), chunk_size):
-                header["NAXIS2"] = min(chunk_size, n_rows - first)
+            stream.seek(start + first * width)
+            for row in range(first, max(n_rows, 1), batch_size):
+                header["NAXIS2"] = min(batch_size, n_rows - row)
                 rows = stream.read(width * header["NAXIS2"])
                 # A small file in memory: astropy's memory maps grow with the file.
                 data = header.tostring().encode("ascii") + _padded(rows)
                 yield _to_table(kind.fromstring(data, **options), columns)
+
+    def after_failure(self, row: int, batch_size: int) -> int | None:
+        """Row behind the slice."""
+        return row + batch_size if row + batch_size < self.n_rows else None
 
     def write(self, table: pa.Table) -> None:
         """Write one binary table."""

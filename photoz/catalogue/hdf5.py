@@ -29,17 +29,31 @@ class Hdf5Table(TableFile):
                 return list(place.dtype.names)
             return [name for name, item in place.items() if _is_column(item)]
 
-    def chunks(self, columns: Sequence[str], chunk_size: int) -> Iterator[pa.Table]:
+    @property
+    def n_rows(self) -> int:
+        """Number of rows, if the columns are of one length."""
+        with self._open() as place:
+            if isinstance(place, h5py.Dataset):
+                return len(place)
+            return max(len(item) for item in place.values() if _is_column(item))
+
+    def batches(
+        self, columns: Sequence[str], batch_size: int, first: int = 0
+    ) -> Iterator[pa.Table]:
         """Slices of the data sets."""
         with self._open() as place:
             if isinstance(place, h5py.Dataset):
                 n_rows = len(place)
             else:
                 n_rows = self._common_length({name: len(place[name]) for name in columns})
-            for start in range(0, max(n_rows, 1), chunk_size):
-                rows = slice(start, start + chunk_size)
+            for start in range(first, max(n_rows, 1), batch_size):
+                rows = slice(start, start + batch_size)
                 source = place[rows] if isinstance(place, h5py.Dataset) else place
                 yield pa.table({name: to_arrow(_read(source[name], rows)) for name in columns})
+
+    def after_failure(self, row: int, batch_size: int) -> int | None:
+        """Row behind the slice."""
+        return row + batch_size if row + batch_size < self.n_rows else None
 
     def write(self, table: pa.Table) -> None:
         """Write one data set per column."""

@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from photoz.catalogue.base import to_array
-from photoz.catalogue.tables import Paths, describe, find_columns, read_columns
+from photoz.catalogue.files import Paths, describe
+from photoz.catalogue.tables import find_columns, read_columns
 from photoz.catalogue.where import RowFilter
 from photoz.columns import as_numbers
 from photoz.errors import InputError
