@@ -262,6 +262,17 @@ def test_reports_the_validation_loss_five_times(galaxies):
     assert network.tuned_ == {}
 
 
+def test_learning_curve_is_of_the_training_rows_and_falls(fitted):
+    updates, losses = zip(*fitted.learning_curve_.items(), strict=True)
+
+    assert len(updates) == 100
+    assert (updates[0], updates[-1]) == (2, 150)
+    # At its end it is what the fit has reached on rows like those of the training.
+    X, z_spec = draw(2000, 0)
+    assert losses[-1] == pytest.approx(log_loss(z_spec, fitted.predict_pdf(X)), abs=0.15)
+    assert losses[0] > losses[-1] + 0.5
+
+
 def test_validation_rows_do_not_change_the_fit(galaxies):
     X, _ = galaxies
     network = NetworkPhotoz(**SMALL, updates=20, random_state=0)

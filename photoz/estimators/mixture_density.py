@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -205,7 +206,7 @@ def train(
     schedule: Schedule,
     generator: torch.Generator,
     on_report: tuple[TensorRows, Callable[[int, float], None]] | None,
-) -> None:
+) -> dict[int, float]:
     """Maximise the likelihood of the redshifts in one cycle of learning rates.
 
     Parameters
@@ -220,6 +221,11 @@ def train(
         Source of the order of the rows.
     on_report
         Validation rows, and what is told the part of the cycle (1 to 5) and their log loss.
+
+    Returns
+    -------
+    dict
+        Mean log loss of the batches of each hundredth of the cycle, by its last update.
     """
     parameters = list(networks.parameters())
     # Fused: the layers are so small that the loop over tensors would take as long as they do.
@@ -228,16 +234,27 @@ def train(
     )
     batches = _batches(len(rows), networks.members, schedule.batch_size, generator)
     reports = {-(-schedule.updates * part // _REPORTS): part for part in range(1, _REPORTS + 1)}
+    losses = []
     for update, batch in zip(range(1, schedule.updates + 1), batches, strict=False):
         pace = _one_cycle(update / schedule.updates)
         for group in optimiser.param_groups:
             group["lr"] = schedule.learning_rate * pace
         optimiser.zero_grad()
-        torch.autograd.backward(_loss(networks, rows[batch.to(rows.X.device)]))
+        loss = _loss(networks, rows[batch.to(rows.X.device)])
+        torch.autograd.backward(loss)
+        losses.append(loss.detach())  # fetched later: a device need not wait
         nn.utils.clip_grad_norm_(parameters, _CLIP_NORM * networks.members**0.5)
         optimiser.step()
         if on_report is not None and update in reports:
             on_report[1](reports[update], _log_loss(networks, on_report[0]))
+    return _curve(torch.stack(losses) / networks.members)
+
+
+def _curve(losses: Tensor) -> dict[int, float]:
+    """Mean loss over each hundredth of the updates, by the last of them."""
+    parts = losses.tensor_split(min(100, len(losses)))
+    ends = np.cumsum([len(part) for part in parts]).tolist()
+    return dict(zip(ends, torch.stack([part.mean() for part in parts]).tolist(), strict=True))
 
 
 def _loss(networks: MixtureNetworks, rows: TensorRows) -> Tensor:

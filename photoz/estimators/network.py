@@ -70,6 +70,11 @@ class NetworkPhotoz(PhotozEstimator):
     random_state
         Seed of the starting weights and of the order of the rows.
 
+    Attributes
+    ----------
+    learning_curve_
+        Mean log loss of the training rows by update; after a fit, not after loading.
+
     References
     ----------
     Bishop (1994), https://publications.aston.ac.uk/id/eprint/373
@@ -188,7 +193,7 @@ class NetworkPhotoz(PhotozEstimator):
         if validation is not None and on_step is not None:
             report = (self._tensors(validation, device), on_step)
         with one_thread():
-            train(networks, rows, schedule, generator, report)
+            self.learning_curve_ = train(networks, rows, schedule, generator, report)
         self.networks_ = networks.cpu().requires_grad_(requires_grad=False)
 
     def _build(self, head: MixtureHead, generator: torch.Generator) -> MixtureNetworks:
