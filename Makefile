@@ -4,13 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FILE ?= experiments/sdss.toml
+RAIL_VENV := .venv-rail
+RAIL_STAMP := $(RAIL_VENV)/.installed
+RAIL_VERSIONS := experiments/benchmarks/rail-constraints.txt
+RAIL_SETS := lsst-dc2 sdss-mgs
+TRIALS ?= 30
 
 # LightGBM and torch otherwise wait busily for each other on a shared machine.
 export OMP_WAIT_POLICY := PASSIVE
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup experiment test slow check lint format types ui data benchmark clean
+.PHONY: help setup experiment test slow check lint format types ui data benchmark timings clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -49,11 +54,25 @@ ui: $(STAMP) ## open MLflow on mlruns/ at http://127.0.0.1:5000
 data: $(STAMP) ## fetch the named data sets
 	$(BIN)/photoz data
 
-benchmark: $(STAMP) ## time the fits of 10,000 mock galaxies, and scoring with each family
+timings: $(STAMP) ## time the fits of 10,000 mock galaxies, and scoring with each family
 	$(BIN)/python experiments/benchmarks/fit_mock.py build/benchmark
 	for family in forest boosting network; do echo $$family; \
 	    $(BIN)/python experiments/benchmarks/scoring.py build/benchmark/$$family; done
 
+$(RAIL_STAMP): pyproject.toml constraints.txt $(RAIL_VERSIONS)
+	$(PYTHON) -m venv $(RAIL_VENV)
+	$(RAIL_VENV)/bin/python -m pip install --quiet -c constraints.txt torch
+	$(RAIL_VENV)/bin/python -m pip install --quiet -c constraints.txt -c $(RAIL_VERSIONS) \
+	    -e '.[benchmark]'
+	@touch $@
+
+experiments/results/%/report.json: experiments/%.toml | $(STAMP)
+	$(BIN)/photoz experiment $<
+
+benchmark: $(RAIL_STAMP) $(RAIL_SETS:%=experiments/results/%/report.json) ## compare with RAIL: hours, but it goes on where it stopped
+	$(RAIL_VENV)/bin/python -m experiments.benchmarks.rail run --sets $(RAIL_SETS) --trials $(TRIALS)
+	$(RAIL_VENV)/bin/python -m experiments.benchmarks.rail table --sets $(RAIL_SETS)
+
 clean: ## remove what the targets made, but no data and no runs
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(RAIL_VENV) build dist .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
