@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from photoz.photometry import Photometry, State
 
-__all__ = ["Augmentation"]
+__all__ = ["Augmentation", "without_one_band"]
 
 _ONE_MAGNITUDE = 0.4 * np.log(10)
 
@@ -98,6 +98,26 @@ class Augmentation:
         )
 
 
+def without_one_band(photometry: Photometry, random_state: int | None) -> Photometry:
+    """Galaxies that each lose one of their observed bands, drawn at random.
+
+    A galaxy that was observed in a single band keeps it.
+
+    Parameters
+    ----------
+    photometry
+        Photometry of the galaxies.
+    random_state
+        Seed of the draw.
+    """
+    observed = photometry.state != State.NOT_OBSERVED
+    generator = np.random.default_rng(random_state)
+    luck = np.where(observed, generator.random(observed.shape), -1)
+    bands = np.arange(observed.shape[1])
+    dropped = (luck.argmax(axis=1)[:, np.newaxis] == bands) & observed
+    return _without(photometry, dropped & (observed.sum(axis=1) > 1)[:, np.newaxis])
+
+
 def _drop_bands(
     photometry: Photometry, probability: float, generator: np.random.Generator
 ) -> Photometry:
@@ -107,6 +127,11 @@ def _drop_bands(
     # A galaxy that would lose every band keeps its luckiest one.
     lost = (dropped == observed).all(axis=1)
     dropped[lost, luck[lost].argmax(axis=1)] = False
+    return _without(photometry, dropped)
+
+
+def _without(photometry: Photometry, dropped: NDArray[np.bool_]) -> Photometry:
+    """The photometry with some measurements, a mask of its shape, as not observed."""
     return replace(
         photometry,
         flux=np.where(dropped, np.nan, photometry.flux),

@@ -95,11 +95,9 @@ class Family:
         started = time.perf_counter()
         model = candidate.fit(self.samples.fitted)
         fit_seconds = time.perf_counter() - started
-        validated = held_back.pz
+        validated = held_back.complete.pz
         if self.name not in FLOORS:
-            model.calibration, validated = calibrate(
-                model.features, held_back, self.samples.fitted
-            )
+            model.calibration, validated = calibrate(model.features, held_back)
         outcome = test_model(
             self.name,
             candidate.parameters,

@@ -107,7 +107,9 @@ class PhotozModel:
         z_spec: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
-        validation: tuple[Photometry, ArrayLike] | None = None,
+        validation: tuple[Photometry, ArrayLike]
+        | tuple[Photometry, ArrayLike, ArrayLike | None]
+        | None = None,
         on_step: OnStep | None = None,
         reliability: ArrayLike | None = None,
     ) -> Self:
@@ -122,8 +124,8 @@ class PhotozModel:
         sample_weight
             Their weights, shape ``(n_galaxies,)``; equal if left out.
         validation
-            Photometry and redshifts of other galaxies, to stop early; no copies are made
-            of them.
+            Photometry and redshifts of other galaxies, to stop early, and, if a third array
+            is there, how reliable each redshift is; no copies are made of them.
         on_step
             Called with the step and the validation loss; may raise to end the fit.
         reliability
@@ -140,7 +142,7 @@ class PhotozModel:
             _take(sample_weight, rows),
             validation=None
             if validation is None
-            else (self.features.transform(validation[0]), validation[1]),
+            else (self.features.transform(validation[0]), *validation[1:]),
             on_step=on_step,
             reliability=_take(reliability, rows),
         )

@@ -95,7 +95,7 @@ def test_model(
     held_back
         Uncalibrated densities of fitted galaxies by fits that have not seen them.
     validated
-        The same, calibrated by what the other folds teach.
+        Those of complete galaxies, calibrated by what the other folds teach.
     samples
         The galaxies.
     fit_seconds
@@ -103,7 +103,7 @@ def test_model(
     seed
         Seed of the bootstrap.
     """
-    known = samples.fitted[held_back.rows]
+    known = held_back.complete.sample
     return Outcome(
         name=name,
         parameters=dict(parameters),
@@ -136,7 +136,7 @@ def blend_families(members: Mapping[str, Outcome], samples: Samples, seed: int) 
     """
     started = time.perf_counter()
     first = next(iter(members.values())).held_back
-    known = samples.fitted[first.rows]
+    known = first.sample
     densities = [member.held_back.pz for member in members.values()]
     weights: dict[str, Any] = {
         "sample_weight": known.weight,
@@ -151,7 +151,7 @@ def blend_families(members: Mapping[str, Outcome], samples: Samples, seed: int) 
     model = PhotozBlend(
         {name: _single(member.model, name) for name, member in members.items()}, pool
     )
-    model.calibration, validated = calibrate(model.features, held_back, samples.fitted)
+    model.calibration, validated = calibrate(model.features, held_back)
     return test_model(
         "blend",
         pool.to_dict(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,10 @@ from photoz.calibration import Calibration
 from photoz.estimators import get_estimator
 from photoz.estimators.base import OnStep
 from photoz.features import PhotometricFeatures
+from photoz.log_score import Truth
 from photoz.metrics import score
 from photoz.model import FittedModel, PhotozModel
-from photoz.pdf import FloatArray, RedshiftPDF
-from photoz.photometry import Photometry
+from photoz.pdf import RedshiftPDF
 from photoz.samples import Sample, Samples
 from photoz.search import Scored
 from photoz.survey import Survey
@@ -75,6 +75,9 @@ class Candidate:
     def trial(self, train: Sample, validation: Sample, metric: str, on_step: OnStep) -> Scored:
         """Score a cheaper fit to training rows, uncalibrated, on validation rows.
 
+        Where copies lose bands, the score is the mean over complete validation rows and the
+        same rows without one random band each.
+
         Parameters
         ----------
         train, validation
@@ -85,9 +88,15 @@ class Candidate:
             Called with the progress of the fit; may raise to end it.
         """
         model = self.model(get_estimator(self.family).trial_parameters())
-        _fit(model, train, validation=(validation.photometry, validation.z_spec), on_step=on_step)
+        validation = self.as_used(validation)
+        _fit(model, train, validation=validation, on_step=on_step)
         pz = model.predict_pdf(validation.photometry, calibrated=False)
-        return Scored(score(metric, validation.z_spec, pz), model.estimator.tuned_)
+        return Scored(_score(metric, validation, pz), model.estimator.tuned_)
+
+    def as_used(self, sample: Sample) -> Sample:
+        """Galaxies as predictions will meet them: where bands may be missing, also without one."""
+        drops_bands = self.parameters.get("augment.band_dropout", 0) > 0
+        return sample.with_missing_bands(self.seed) if drops_bands else sample
 
     def fit_fold(self, sample: Sample) -> PhotozModel:
         """Fit for out-of-fold predictions, with what the family can spare for them."""
@@ -106,6 +115,11 @@ class HeldBack:
         Which of the fitted galaxies they belong to.
     folds
         Fold of each, shape ``(n_galaxies,)``, for what is learned from them in turn.
+    sample
+        The galaxies as they were predicted.
+    n_complete
+        How many of them, from the first, have all their bands. The rest are the same
+        galaxies again, each without one band; they teach, and are not evaluated.
     model
         The last of the fits that made them.
     unseen
@@ -115,8 +129,22 @@ class HeldBack:
     pz: RedshiftPDF
     rows: NDArray[np.integer]
     folds: NDArray[np.integer]
+    sample: Sample
+    n_complete: int
     model: FittedModel
     unseen: NDArray[np.integer]
+
+    @property
+    def complete(self) -> HeldBack:
+        """The galaxies with all their bands."""
+        first = np.arange(self.n_complete)
+        return replace(
+            self,
+            pz=self.pz[first],
+            rows=self.rows[first],
+            folds=self.folds[first],
+            sample=self.sample[first],
+        )
 
 
 def hold_back(candidate: Candidate, samples: Samples) -> HeldBack:
@@ -125,25 +153,32 @@ def hold_back(candidate: Candidate, samples: Samples) -> HeldBack:
     Five folds give one for every fitted galaxy; where there are many, a fit to the training
     rows gives one for every validation row.
     """
-    sample = samples.fitted
+    n_galaxies, folds = len(samples.fitted), samples.folds
+    everyone = candidate.as_used(samples.fitted)
+    galaxy = np.arange(len(everyone)) % n_galaxies
+    fits = [(samples.fitted[folds != fold], folds == fold) for fold in np.unique(folds)]
     if samples.has_many_rows:
-        rows = np.flatnonzero(samples.is_validation)
-        model = candidate.fit_fold(samples.train)
-        pz = model.predict_pdf(sample.photometry[rows], calibrated=False)
-        return HeldBack(pz, rows, samples.folds[rows], model, rows)
-    parts, rows_of_parts = [], []
-    for fold in np.unique(samples.folds):
-        inside = np.flatnonzero(samples.folds == fold)
-        model = candidate.fit_fold(sample[samples.folds != fold])
-        parts.append(model.predict_pdf(sample.photometry[inside], calibrated=False))
-        rows_of_parts.append(inside)
-    order = np.argsort(np.concatenate(rows_of_parts))
-    pz = RedshiftPDF.concatenate(parts)[order]
-    return HeldBack(pz, np.arange(len(sample)), samples.folds, model, inside)
+        fits = [(samples.train, samples.is_validation)]
+    parts, places = [], []
+    for fitted, is_unseen in fits:
+        places.append(np.flatnonzero(is_unseen[galaxy]))
+        model = candidate.fit_fold(fitted)
+        parts.append(model.predict_pdf(everyone.photometry[places[-1]], calibrated=False))
+    order = np.argsort(np.concatenate(places))
+    place = np.concatenate(places)[order]
+    return HeldBack(
+        pz=RedshiftPDF.concatenate(parts)[order],
+        rows=galaxy[place],
+        folds=folds[galaxy[place]],
+        sample=everyone[place],
+        n_complete=int((place < n_galaxies).sum()),
+        model=model,
+        unseen=np.flatnonzero(is_unseen),
+    )
 
 
 def calibrate(
-    features: PhotometricFeatures, held_back: HeldBack, sample: Sample
+    features: PhotometricFeatures, held_back: HeldBack
 ) -> tuple[Calibration, RedshiftPDF]:
     """Learn a calibration, and show what it does to galaxies it was not learned from.
 
@@ -153,17 +188,15 @@ def calibrate(
         Fitted features of the model that is to be calibrated.
     held_back
         Its uncalibrated densities.
-    sample
-        The fitted galaxies.
 
     Returns
     -------
     Calibration
         Learned from all densities.
     RedshiftPDF
-        The densities, each fold calibrated by what the other folds teach.
+        The densities of complete galaxies, each fold calibrated by what the others teach.
     """
-    galaxies = sample[held_back.rows]
+    galaxies = held_back.sample
     arguments = (
         held_back.pz,
         galaxies.z_spec,
@@ -175,10 +208,8 @@ def calibrate(
         "sample_weight": galaxies.weight,
         "reliability": galaxies.reliability,
     }
-    return (
-        Calibration.fit(*arguments, **settings),
-        Calibration.cross_fit(*arguments, **settings),
-    )
+    validated = Calibration.cross_fit(*arguments, **settings)
+    return Calibration.fit(*arguments, **settings), validated[: held_back.n_complete]
 
 
 def default_parameters(family: str) -> dict[str, Any]:
@@ -194,17 +225,28 @@ def _fit(
     model: PhotozModel,
     sample: Sample,
     *,
-    validation: tuple[Photometry, FloatArray] | None = None,
+    validation: Sample | None = None,
     on_step: OnStep | None = None,
 ) -> PhotozModel:
+    unseen = None
+    if validation is not None:
+        unseen = (validation.photometry, validation.z_spec, validation.reliability)
     return model.fit(
         sample.photometry,
         sample.z_spec,
         sample.weight,
-        validation=validation,
+        validation=unseen,
         on_step=on_step,
         reliability=sample.reliability,
     )
+
+
+def _score(metric: str, sample: Sample, pz: RedshiftPDF) -> float:
+    """Metric of densities; redshifts that may be wrong have the likelihood r p + (1 - r) n(z)."""
+    if metric == "log_loss" and sample.reliability is not None:
+        truth = Truth.of(pz, sample.z_spec, reliability=sample.reliability)
+        return -float(truth.log_score(pz.at(truth.z_spec)).mean())
+    return score(metric, sample.z_spec, pz)
 
 
 def _table(parameters: Mapping[str, Any], table: str) -> dict[str, Any]:

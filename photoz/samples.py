@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from photoz.augment import without_one_band
 from photoz.catalogue import Catalogue, find_files, read
 from photoz.datasets import DATASETS, fetch
 from photoz.errors import InputError
@@ -61,6 +62,22 @@ class Sample:
             z_spec=self.z_spec[rows],
             weight=None if self.weight is None else self.weight[rows],
             reliability=None if self.reliability is None else self.reliability[rows],
+        )
+
+    def with_missing_bands(self, random_state: int) -> Sample:
+        """The galaxies, followed by the same each without one random band.
+
+        Parameters
+        ----------
+        random_state
+            Seed of the draw.
+        """
+        incomplete = without_one_band(self.photometry, random_state)
+        return Sample(
+            Photometry.concatenate([self.photometry, incomplete]),
+            np.tile(self.z_spec, 2),
+            None if self.weight is None else np.tile(self.weight, 2),
+            None if self.reliability is None else np.tile(self.reliability, 2),
         )
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from photoz.augment import Augmentation
+from photoz.augment import Augmentation, without_one_band
 from photoz.photometry import Photometry, State
 
 BANDS = ("g", "r", "i", "z")
@@ -198,3 +198,23 @@ def test_settings_survive_a_dictionary():
     settings = Augmentation(noise_copies=3, noise_scale=0.2, depth_scale=1.0, band_dropout=0.1)
 
     assert Augmentation(**settings.to_dict()) == settings
+
+
+def test_one_band_is_taken_from_each_galaxy(galaxies):
+    incomplete = without_one_band(galaxies, 0)
+
+    before = galaxies.state != State.NOT_OBSERVED
+    after = incomplete.state != State.NOT_OBSERVED
+    assert (before.sum(axis=1) - after.sum(axis=1) == 1).all()
+    assert not (after & ~before).any()
+    assert np.isnan(incomplete.flux[~after]).all()
+    assert_array_equal(incomplete.flux[after], galaxies.flux[after])
+    # Every band is as likely as the others to go.
+    assert_allclose((before & ~after)[300:].mean(axis=0), 0.25, atol=0.03)
+
+
+def test_only_band_of_a_galaxy_stays():
+    state = np.array([[State.NOT_OBSERVED, State.DETECTED]], dtype=np.uint8)
+    single = Photometry(("g", "r"), np.array([[np.nan, 5.0]]), np.array([[np.nan, 1.0]]), state)
+
+    assert_array_equal(without_one_band(single, 0).state, state)

@@ -9,8 +9,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from photoz.estimators.base import Rows
 from photoz.estimators.boosting import BoostingPhotoz
+from photoz.estimators.labels import n_of_z_at
 from photoz.estimators.linear_leaves import Scaling, add_steps, newton_steps
-from photoz.estimators.mixture_likelihood import MixtureLikelihood, n_of_z_at, starting_scores
+from photoz.estimators.mixture_likelihood import MixtureLikelihood, starting_scores
 from photoz.metrics import cde_loss, log_loss
 from photoz.pdf import RedshiftPDF
 
@@ -278,7 +279,7 @@ def test_components_start_between_quantiles_of_the_weighted_redshifts():
 
 def test_background_is_a_density():
     z_spec = np.sort(np.random.default_rng(0).exponential(1, 5000))
-    density = n_of_z_at(Rows(np.zeros((5000, 1)), z_spec, np.ones(5000)))
+    density = n_of_z_at(Rows(np.zeros((5000, 1)), z_spec, np.ones(5000)), np.linspace(0, 12, 1201))
 
     assert_allclose(np.trapezoid(density, z_spec), 1, atol=0.03)
 

@@ -8,7 +8,7 @@ from sklearn.tree import DecisionTreeRegressor
 from photoz.estimators.cosines import CosineRegression, cosines_of_rank
 from photoz.estimators.forest import ForestPhotoz
 from photoz.estimators.smoothing import gaussian_kernel
-from photoz.estimators.trees import Trees
+from photoz.estimators.trees import Trees, galaxies_of
 
 
 def make_galaxies(n_galaxies, seed=0):
@@ -163,3 +163,29 @@ def test_rows_that_cannot_be_trusted_at_all_are_an_error():
 
     with pytest.raises(ValueError, match="at least 2 training rows must have a weight"):
         make_forest().fit(X, z_spec, reliability=np.zeros(50))
+
+
+def test_wrong_redshifts_of_known_frequency_are_taken_off():
+    X, truth = make_galaxies(2000)
+    generator = np.random.default_rng(1)
+    wrong = generator.random(2000) < 0.2
+    z_spec = np.where(wrong, generator.permutation(truth), truth)
+    new, z_new = make_galaxies(500, seed=2)
+    forest = make_forest(bandwidth=0.02, temperature=1.0, min_leaf=20)
+
+    untold = forest.fit(X, z_spec).predict_pdf(new)
+    told = forest.fit(X, z_spec, reliability=np.full(2000, 0.8)).predict_pdf(new)
+
+    def near(pz):
+        return np.mean(pz.cdf(z_new + 0.2) - pz.cdf(np.maximum(z_new - 0.2, 0)))
+
+    assert near(untold) < 0.9
+    assert near(told) > 0.97
+
+
+def test_copies_are_known_by_their_repeating_redshifts():
+    z_spec = np.array([0.3, 0.5, 0.3, 0.7])
+
+    assert galaxies_of(np.tile(z_spec, 3)).tolist() == [0, 1, 2, 3] * 3
+    assert galaxies_of(z_spec).tolist() == [0, 1, 2, 3]
+    assert galaxies_of(np.append(np.tile(z_spec, 2), 0.3)).tolist() == list(range(9))

@@ -17,10 +17,13 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from photoz.pdf import FloatArray, RedshiftPDF
 
-__all__ = ["Choice", "OnStep", "PhotozEstimator", "Point", "Range", "Rows"]
+__all__ = ["Choice", "OnStep", "PhotozEstimator", "Point", "Range", "Rows", "Validation"]
 
 OnStep = Callable[[int, float], None]
 """Called with the step of a fit and the validation loss so far; may raise to end the fit."""
+
+Validation = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike | None]
+"""Features, redshifts and, if known, reliabilities of galaxies that are not fitted."""
 
 Point = Literal["median", "mode", "mean"]
 
@@ -77,6 +80,10 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.X)
+
+    def __getitem__(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Rows:
+        reliability = None if self.reliability is None else self.reliability[rows]
+        return Rows(self.X[rows], self.z_spec[rows], self.weight[rows], reliability)
 
 
 class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
@@ -139,7 +146,7 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
-        validation: tuple[ArrayLike, ArrayLike] | None = None,
+        validation: Validation | None = None,
         on_step: OnStep | None = None,
         reliability: ArrayLike | None = None,
     ) -> Self:
@@ -154,7 +161,8 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         sample_weight
             Weights of shape ``(n_galaxies,)``; equal if left out.
         validation
-            Features and redshifts of other galaxies, to stop early; without it nothing
+            Features and redshifts of other galaxies, to stop early, and, if a third array is
+            there, the probability that each of these redshifts is right; without it nothing
             stops early.
         on_step
             Called with the step and the validation loss; may raise to end the fit.
@@ -255,13 +263,11 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         )  # fmt: skip
         return checked
 
-    def _check_validation(self, validation: tuple[ArrayLike, ArrayLike] | None) -> Rows | None:
+    def _check_validation(self, validation: Validation | None) -> Rows | None:
         if validation is None:
             return None
-        X, z_spec = (
-            self._check_features(validation[0]),
-            np.asarray(validation[1], dtype=np.float64),
-        )
+        X = self._check_features(validation[0])
+        z_spec = np.asarray(validation[1], dtype=np.float64)
         if len(X) != len(z_spec) or len(X) == 0:
             msg = (
                 f"validation must hold as many features as redshifts, got {len(X)}, {len(z_spec)}."
@@ -269,7 +275,9 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
             raise ValueError(msg)
         # A truth beyond the grid is scored as a miss elsewhere; here it would only be noise.
         inside = (z_spec >= 0) & (z_spec <= self.z_grid_[-1])
-        return Rows(X[inside], z_spec[inside], np.ones(int(inside.sum())))
+        given = validation[2] if len(validation) > 2 else None
+        reliability = _check_reliability(given, len(X))
+        return Rows(X, z_spec, np.ones(len(X)), reliability)[inside]
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
+from photoz.estimators.labels import n_of_z_at
 from photoz.estimators.linear_leaves import Scaling, add_steps, newton_steps
 from photoz.estimators.mixture_likelihood import (
     MixtureLikelihood,
     mixture_of,
-    n_of_z_at,
     starting_scores,
 )
 from photoz.pdf import FloatArray, RedshiftPDF
@@ -164,7 +164,7 @@ class BoostingPhotoz(PhotozEstimator):
             self._narrowest,
             float(self.z_grid_[-1]),
             rows.reliability,
-            n_of_z_at(rows) if doubted else None,
+            n_of_z_at(rows, self.z_grid_) if doubted else None,
         )
 
     def _booster(self, train: Rows) -> lgb.Booster:

@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 from sklearn.tree import DecisionTreeRegressor
 
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
 from photoz.estimators.cosines import CosineRegression, cosines_of_rank
+from photoz.estimators.labels import Labels, trust
 from photoz.estimators.smoothing import choose_smoothing, finite_log, gaussian_kernel
 from photoz.estimators.trees import Trees, galaxies_of
 from photoz.pdf import FloatArray
@@ -30,6 +32,9 @@ _SPLIT_COSINES = 4
 _BATCH = 10
 _BLOCK = 4096
 _TUNING_ROWS = 2000
+# A first look at which redshifts may be wrong needs few trees and a wide kernel.
+_SCOUTS = 30
+_SCOUT_BANDWIDTH = 0.02
 
 
 class ForestPhotoz(PhotozEstimator):
@@ -126,13 +131,33 @@ class ForestPhotoz(PhotozEstimator):
 
     def _fit(self, train: Rows, validation: Rows | None, on_step: OnStep | None) -> None:
         self._check_parameters()
-        # A redshift that is wrong tells nothing: its row counts as far as it can be trusted.
         weight = train.weight if train.reliability is None else train.weight * train.reliability
-        used = weight > 0
-        if used.sum() < 2:
+        if (weight > 0).sum() < 2:
             msg = "at least 2 training rows must have a weight and a reliability above 0."
             raise ValueError(msg)
-        train = Rows(train.X[used], train.z_spec[used], weight[used])
+        train = replace(train, weight=weight)[weight > 0]
+        if train.reliability is not None:
+            train = self._doubt(train)
+        train, seen = self._plant(train, validation, on_step)
+        if self.bandwidth is not None and self.temperature is not None:
+            self.bandwidth_, self.temperature_ = self.bandwidth, self.temperature
+        elif validation is not None and len(validation):
+            self._tune(*self._tuning_rows(validation))
+        else:
+            self._tune(*self._unseen_rows(train, seen))
+
+    def _plant(
+        self, train: Rows, validation: Rows | None, on_step: OnStep | None
+    ) -> tuple[Rows, NDArray[np.bool_]]:
+        """Grow all trees.
+
+        Returns
+        -------
+        Rows
+            The rows as the trees see them.
+        ndarray of shape (n_rows, n_trees)
+            Which of them each tree was grown on.
+        """
         group = galaxies_of(train.z_spec)
         train = self._add_regression(train, group)
         seeds = np.random.SeedSequence(self.random_state).spawn(self.n_trees)
@@ -145,13 +170,24 @@ class ForestPhotoz(PhotozEstimator):
                 self._keep(Trees.join([trees for trees, _ in grown]))
                 on_step(len(grown), self._choose(*self._tuning_rows(validation))[2])
         self._keep(Trees.join([trees for trees, _ in grown]))
-        if self.bandwidth is not None and self.temperature is not None:
-            self.bandwidth_, self.temperature_ = self.bandwidth, self.temperature
-        elif validation is not None and len(validation):
-            self._tune(*self._tuning_rows(validation))
-        else:
-            drawn = np.column_stack([of_tree for _, of_tree in grown])
-            self._tune(*self._unseen_rows(train, drawn[group]))
+        return train, np.column_stack([of_tree for _, of_tree in grown])[group]
+
+    def _doubt(self, train: Rows) -> Rows:
+        """Weigh rows by how far trees of a first forest that have not seen them believe them."""
+        scout = clone(self).set_params(n_trees=min(self.n_trees, _SCOUTS))
+        scout.z_grid_, scout.tuned_ = self.z_grid_, {}
+        planted, seen = scout._plant(train, None, None)
+        kernel = gaussian_kernel(self.z_grid_, _SCOUT_BANDWIDTH)
+        kernel /= kernel.sum(axis=1, keepdims=True) * np.float32(self.z_grid_[1])
+        nearest = np.rint(train.z_spec / self.z_grid_[1]).astype(np.intp)
+        density = np.empty(len(train))
+        for begin in range(0, len(train), _BLOCK):
+            rows = slice(begin, begin + _BLOCK)
+            histogram = scout.trees_.histogram(planted.X[rows], scout.contents_, ~seen[rows])
+            at_truth = np.einsum("ij,ij->i", histogram, kernel.T[nearest[rows]])
+            density[rows] = at_truth / np.maximum(histogram.sum(axis=1), 1e-6)
+        labels = Labels.of(train, self.z_grid_)
+        return replace(train, weight=train.weight * trust(density, labels, train.weight))
 
     def _add_regression(self, train: Rows, group: NDArray[np.intp]) -> Rows:
         """The rows with the regression's cosines as further features."""
@@ -214,27 +250,28 @@ class ForestPhotoz(PhotozEstimator):
         self.trees_ = trees
         self.contents_ = trees.contents(self.n_z)
 
-    def _tuning_rows(self, validation: Rows) -> tuple[FloatArray, FloatArray]:
-        """Histograms and redshifts of validation rows."""
-        histogram = self.trees_.histogram(
-            self._inputs(validation.X[:_TUNING_ROWS]), self.contents_
-        )
-        return histogram, validation.z_spec[:_TUNING_ROWS]
+    def _tuning_rows(self, validation: Rows) -> tuple[FloatArray, Labels]:
+        """Histograms and redshifts of validation rows, evenly spread over all of them."""
+        n_rows = min(len(validation), _TUNING_ROWS)
+        rows = validation[np.linspace(0, len(validation) - 1, n_rows).astype(np.intp)]
+        histogram = self.trees_.histogram(self._inputs(rows.X), self.contents_)
+        return histogram, Labels.of(rows, self.z_grid_)
 
-    def _unseen_rows(self, train: Rows, seen: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+    def _unseen_rows(self, train: Rows, seen: NDArray[np.bool_]) -> tuple[FloatArray, Labels]:
         """Histograms of training rows from the trees that have not seen their galaxy."""
         rows = np.random.default_rng(self.random_state).permutation(len(train))[:_TUNING_ROWS]
         unseen = ~seen[rows]
         # Two galaxies and three trees may leave nobody unseen.
         use = unseen if unseen.any() else None
-        return self.trees_.histogram(train.X[rows], self.contents_, use), train.z_spec[rows]
+        histogram = self.trees_.histogram(train.X[rows], self.contents_, use)
+        return histogram, Labels.of(train[rows], self.z_grid_)
 
-    def _choose(self, histogram: FloatArray, z_spec: FloatArray) -> tuple[float, float, float]:
-        return choose_smoothing(histogram, z_spec, self.z_grid_, self.bandwidth, self.temperature)
+    def _choose(self, histogram: FloatArray, labels: Labels) -> tuple[float, float, float]:
+        return choose_smoothing(histogram, labels, self.z_grid_, self.bandwidth, self.temperature)
 
-    def _tune(self, histogram: FloatArray, z_spec: FloatArray) -> None:
+    def _tune(self, histogram: FloatArray, labels: Labels) -> None:
         """Choose the kernel and the temperature where they are not given."""
-        self.bandwidth_, self.temperature_, _ = self._choose(histogram, z_spec)
+        self.bandwidth_, self.temperature_, _ = self._choose(histogram, labels)
         if self.bandwidth is None:
             self.tuned_["bandwidth"] = self.bandwidth_
         if self.temperature is None:

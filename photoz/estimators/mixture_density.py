@@ -269,9 +269,12 @@ def _loss(networks: MixtureNetworks, rows: TensorRows) -> Tensor:
 def _log_loss(networks: MixtureNetworks, rows: TensorRows) -> float:
     """Mean log loss of the members' mean density, with the floor of the metric."""
     total = 0.0
-    for X, z_spec in zip(torch.split(rows.X, CHUNK), torch.split(rows.z_spec, CHUNK), strict=True):
-        z_spec_of_all = z_spec.expand(networks.members, -1)
-        density = networks.head.log_likelihood(networks(X), z_spec_of_all).exp().mean(0)
+    for some in torch.split(torch.arange(len(rows), device=rows.X.device), CHUNK):
+        part = rows[some]
+        z_spec_of_all = part.z_spec.expand(networks.members, -1)
+        density = networks.head.log_likelihood(networks(part.X), z_spec_of_all).exp().mean(0)
+        if part.log_right is not None and part.log_wrong is not None:
+            density = density * part.log_right.exp() + part.log_wrong.exp()
         total -= float(density.clamp(min=1e-4).log().sum())
     return total / len(rows)
 

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from photoz.estimators.base import Rows
 from photoz.pdf import FloatArray
 
-__all__ = ["MixtureLikelihood", "mixture_of", "n_of_z_at", "starting_scores"]
+__all__ = ["MixtureLikelihood", "mixture_of", "starting_scores"]
 
 _FLOOR = 0.01
 _LOWEST_DENSITY = 1e-4
-_N_BINS = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +53,7 @@ class MixtureLikelihood:
         )
 
     def loss(self, scores: FloatArray) -> float:
-        """Mean of -log p(z_spec), with the floor of the metric of that name.
+        """Mean of -log likelihood, with the floor of the metric log_loss.
 
         Parameters
         ----------
@@ -64,6 +63,9 @@ class MixtureLikelihood:
         _, variance, u2, log_weight = self._parts(scores)
         log_p = np.logaddexp.reduce(log_weight - 0.5 * (np.log(variance) + u2), axis=0)
         log_p -= 0.5 * np.log(2 * np.pi)
+        if self.reliability is not None and self.background is not None:
+            wrong = (1 - self.reliability) * self.background
+            log_p = np.log(self.reliability * np.exp(log_p) + wrong + 1e-30)
         return -float(np.maximum(log_p, np.log(_LOWEST_DENSITY)).mean())
 
     def derivatives(self, scores: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -151,11 +153,3 @@ def starting_scores(rows: Rows, n_components: int, narrowest: float) -> FloatArr
     width = np.log(max(float(scatter) / n_components, narrowest))
     middle = (edges[1:] + edges[:-1]) / 2
     return np.concatenate([np.zeros(n_components), middle, np.full(n_components, width)])
-
-
-def n_of_z_at(rows: Rows) -> FloatArray:
-    """Density of the redshifts of all rows at each row's own, shape ``(n_galaxies,)``."""
-    density, edges = np.histogram(rows.z_spec, _N_BINS, weights=rows.weight, density=True)
-    cell = np.clip(np.searchsorted(edges, rows.z_spec, side="right") - 1, 0, _N_BINS - 1)
-    found: FloatArray = density[cell]
-    return found

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from photoz.errors import InputError
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
+from photoz.estimators.labels import n_of_z_at
 from photoz.estimators.mixture_density import (
     CHUNK,
     MixtureHead,
@@ -204,7 +205,7 @@ class NetworkPhotoz(PhotozEstimator):
         columns: list[FloatArray] = [self.scaling_.apply(rows.X), rows.z_spec, rows.weight]
         if rows.reliability is not None:
             right = np.clip(rows.reliability, 1e-6, 1 - 1e-6)
-            columns += [np.log(right), np.log((1 - right) * _n_of_z(rows, self.z_grid_))]
+            columns += [np.log(right), np.log((1 - right) * n_of_z_at(rows, self.z_grid_))]
         # A batch of rows without weight would have no mean.
         used = rows.weight > 0
         tensors = [torch.from_numpy(part[used].astype(np.float32)).to(device) for part in columns]
@@ -265,16 +266,6 @@ class _Scaling:
         scaled = np.clip((X - self.mean) / self.std, -_FARTHEST, _FARTHEST)
         flags = np.isnan(X[:, self.flagged])
         return np.concatenate([np.nan_to_num(scaled, nan=0), flags], axis=1, dtype=np.float32)
-
-
-def _n_of_z(rows: Rows, z_grid: FloatArray) -> FloatArray:
-    """Smoothed density of all training redshifts at each of them."""
-    nearest = np.rint(rows.z_spec / z_grid[1]).astype(np.intp)
-    counts: FloatArray = np.zeros((1, len(z_grid)))
-    np.add.at(counts[0], nearest, rows.weight)
-    width = max(2 * z_grid[1], rows.z_spec.std() * len(rows) ** -0.2)
-    pz = RedshiftPDF.from_mixture(z_grid, counts, z_grid[np.newaxis], np.full_like(counts, width))
-    return np.asarray(np.interp(rows.z_spec, z_grid, pz.density[0]))
 
 
 def _default_updates(n_rows: int) -> int:

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from photoz.estimators.labels import Labels
 from photoz.pdf import FloatArray
 
 __all__ = ["choose_smoothing", "finite_log", "gaussian_kernel"]
 
 _BANDWIDTHS = np.geomspace(0.002, 0.08, 12)
 _TEMPERATURES = (0.4, 3.0)
-_LOWEST_DENSITY = 1e-4
 _LOWEST_TAIL = 1e-12
 
 
@@ -45,7 +45,7 @@ def finite_log(density: FloatArray) -> FloatArray:
 
 def choose_smoothing(
     histogram: FloatArray,
-    z_spec: FloatArray,
+    labels: Labels,
     z_grid: FloatArray,
     bandwidth: float | None = None,
     temperature: float | None = None,
@@ -56,18 +56,18 @@ def choose_smoothing(
     ----------
     histogram
         Histograms of shape ``(n_galaxies, n_z)``; empty ones are left out.
-    z_spec
-        Spectroscopic redshifts of shape ``(n_galaxies,)``, on the grid.
+    labels
+        Redshifts of the same galaxies.
     z_grid
         Redshift grid of shape ``(n_z,)``.
     bandwidth, temperature
         Values that are given already.
     """
     known = histogram.sum(axis=1) > 0
-    histogram, z_spec = histogram[known], z_spec[known]
-    rows, step = np.arange(len(z_spec)), z_grid[1]
-    cell = np.clip((z_spec / step).astype(np.intp), 0, len(z_grid) - 2)
-    share = z_spec / step - cell
+    histogram, labels = histogram[known], labels[known]
+    rows, step = np.arange(len(histogram)), z_grid[1]
+    cell = np.clip((labels.z_spec / step).astype(np.intp), 0, len(z_grid) - 2)
+    share = labels.z_spec / step - cell
     best = (float(_BANDWIDTHS[-1]), 1.0, np.inf)
     for width in _BANDWIDTHS if bandwidth is None else [bandwidth]:
         smooth = finite_log(histogram @ gaussian_kernel(z_grid, width))
@@ -82,7 +82,7 @@ def choose_smoothing(
         ) -> float:
             integral = step * np.exp(np.float32(power) * smooth).sum(axis=1)
             at_truth = (1 - share) * np.exp(power * left) + share * np.exp(power * right)
-            return float(-np.log(np.maximum(at_truth / integral, _LOWEST_DENSITY)).mean())
+            return labels.log_loss(at_truth / integral)
 
         if temperature is None:
             found = minimize_scalar(

@@ -14,9 +14,6 @@ from photoz.pdf import FloatArray
 
 __all__ = ["FittedTree", "Trees", "galaxies_of"]
 
-_MOST_SHARED = 0.05
-_MOST_COPIES = 200
-
 
 class FittedTree(Protocol):
     """What is read of scikit-learn's fitted tree."""
@@ -176,12 +173,17 @@ class Trees:
 def galaxies_of(z_spec: FloatArray) -> NDArray[np.intp]:
     """Number of the galaxy that each row shows, shape ``(n_rows,)``.
 
-    Noisy copies of a galaxy share its redshift. Where redshifts are rounded so much that
-    galaxies share them as well, each row stands for itself.
+    Noisy copies follow their originals, all in the same order: the redshifts then repeat
+    themselves as a whole. Where they do not, each row stands for itself, though some of the
+    redshifts may be equal.
     """
-    distinct, galaxy, rows = np.unique(z_spec, return_inverse=True, return_counts=True)
-    rounded = len(distinct) < _MOST_SHARED * len(z_spec) or rows.max() > _MOST_COPIES
-    return np.arange(len(z_spec)) if rounded else galaxy
+    n_rows = len(z_spec)
+    like_first = np.flatnonzero(z_spec == z_spec[0])
+    for n_galaxies in like_first[like_first > 1]:
+        whole = n_rows % n_galaxies == 0
+        if whole and np.array_equal(z_spec[n_galaxies:], z_spec[:-n_galaxies]):
+            return np.tile(np.arange(n_galaxies), n_rows // int(n_galaxies))
+    return np.arange(n_rows)
 
 
 def _double(X: NDArray[np.float32]) -> NDArray[np.float32]:

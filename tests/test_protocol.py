@@ -1,0 +1,103 @@
+"""The protocol: what trials are scored on, and what calibration and blend learn from."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from photoz.metrics import log_loss
+from photoz.mock import make_mock_catalogue
+from photoz.photometry import State
+from photoz.protocol import Candidate, calibrate, hold_back
+from photoz.samples import Sample, Samples
+from photoz.survey import load_survey
+
+N_GALAXIES = 300
+FOREST = {"n_trees": 5, "n_threads": 1, "z_max": 3.0, "n_z": 151, "augment.depth_scale": 0.0}
+
+
+@pytest.fixture(scope="module")
+def samples():
+    mock = make_mock_catalogue(2 * N_GALAXIES, random_state=0)
+    rows = np.arange(N_GALAXIES)
+    fitted, test = (
+        Sample(mock.photometry[part], mock.z_spec[part]) for part in (rows, rows + N_GALAXIES)
+    )
+    return Samples(
+        fitted=fitted,
+        is_validation=rows % 5 == 0,
+        folds=rows % 3,
+        test=test,
+        test_id=rows,
+        test_groups=None,
+        survey=load_survey("lsst"),
+        dropped={},
+        implausible={},
+        sha256="",
+        split_sha256="",
+        is_simulated=True,
+    )
+
+
+def candidate(**parameters):
+    return Candidate("forest", {**FOREST, **parameters}, load_survey("lsst"), seed=0)
+
+
+def test_every_galaxy_is_held_back_once(samples):
+    held_back = hold_back(candidate(), samples)
+
+    assert_array_equal(held_back.rows, np.arange(N_GALAXIES))
+    assert_array_equal(held_back.folds, samples.folds)
+    assert held_back.n_complete == N_GALAXIES
+
+
+def test_galaxies_are_held_back_again_without_a_band_where_bands_may_be_missing(samples):
+    held_back = hold_back(candidate(**{"augment.band_dropout": 0.2}), samples)
+
+    assert held_back.n_complete == N_GALAXIES
+    assert_array_equal(held_back.rows, np.tile(np.arange(N_GALAXIES), 2))
+    assert_array_equal(held_back.folds, np.tile(samples.folds, 2))
+    missing = (held_back.sample.photometry.state == State.NOT_OBSERVED).sum(axis=1)
+    assert_array_equal(missing, np.repeat([0, 1], N_GALAXIES))
+    assert len(held_back.complete.pz) == N_GALAXIES
+    calibration, validated = calibrate(candidate().fit(samples.fitted).features, held_back)
+    assert calibration.n_galaxies == 2 * N_GALAXIES
+    assert len(validated) == N_GALAXIES
+
+
+def test_trial_is_scored_with_and_without_missing_bands(samples):
+    wanted = candidate(**{"augment.band_dropout": 0.2})
+    train, validation = samples.train, samples.validation
+    both = validation.with_missing_bands(0)
+    model = wanted.model({"n_trees": 20}).fit(
+        train.photometry, train.z_spec, validation=(both.photometry, both.z_spec)
+    )
+    losses = [
+        log_loss(validation.z_spec, model.predict_pdf(both.photometry[rows], calibrated=False))
+        for rows in (slice(0, len(validation)), slice(len(validation), None))
+    ]
+
+    found = wanted.trial(train, validation, "log_loss", lambda _step, _loss: None)
+
+    assert losses[0] < losses[1]
+    assert_allclose(found.value, np.mean(losses), rtol=1e-6)
+
+
+def test_trial_reckons_with_wrong_redshifts(samples):
+    doubted = replace(samples.fitted, reliability=np.full(N_GALAXIES, 0.9))
+    train, validation = doubted[~samples.is_validation], doubted[samples.is_validation]
+
+    found = candidate().trial(train, validation, "log_loss", lambda _step, _loss: None)
+
+    model = candidate().model({"n_trees": 20})
+    model.fit(
+        train.photometry,
+        train.z_spec,
+        validation=(validation.photometry, validation.z_spec, validation.reliability),
+        reliability=train.reliability,
+    )
+    pz = model.predict_pdf(validation.photometry)
+    n_of_z = np.interp(validation.z_spec, pz.z_grid, pz.n_of_z())
+    likelihood = 0.9 * pz.at(validation.z_spec) + 0.1 * n_of_z + 1e-4
+    assert_allclose(found.value, -np.log(likelihood).mean(), rtol=1e-6)
