@@ -29,6 +29,7 @@ def samples():
         is_validation=rows % 5 == 0,
         folds=rows % 3,
         test=test,
+        fitted_id=rows,
         test_id=rows,
         test_groups=None,
         survey=load_survey("lsst"),
