@@ -12,6 +12,8 @@ from photoz.photometry import Photometry, State
 __all__ = ["Augmentation", "without_one_band"]
 
 _ONE_MAGNITUDE = 0.4 * np.log(10)
+# Copies stand in for galaxies that were not observed; a large sample needs none.
+_MOST_ROWS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Augmentation:
     ----------
     noise_copies
         Copies of each galaxy beside the original. Listed noise and band dropout need at
-        least one and make it even where 0 is asked for.
+        least one and make it even where 0 is asked for. Where galaxies are so many that
+        their copies would exceed a million rows, fewer are made.
     noise_scale
         Hidden noise, in units of each flux error (capped at 1 mag): the copy keeps the
         error of the original. It regularises.
@@ -47,11 +50,11 @@ class Augmentation:
             msg = f"band_dropout must be at least 0 and below 1, got {self.band_dropout}."
             raise ValueError(msg)
 
-    @property
-    def n_copies(self) -> int:
-        """Copies that are made beside the original."""
-        needed = self.depth_scale > 0 or self.band_dropout > 0
-        return max(self.noise_copies, int(needed))
+    def n_copies(self, n_galaxies: int) -> int:
+        """Copies of each of so many galaxies that are made beside the original."""
+        needed = int(self.depth_scale > 0 or self.band_dropout > 0)
+        most = _MOST_ROWS // max(n_galaxies, 1) - 1
+        return max(min(self.noise_copies, most), needed)
 
     def to_dict(self) -> dict[str, int | float]:
         """Parameters, as JSON can hold them."""
@@ -77,8 +80,9 @@ class Augmentation:
             The original galaxy of each row.
         """
         generator = np.random.default_rng(random_state)
-        copies = [self._copy(photometry, generator) for _ in range(self.n_copies)]
-        rows = np.tile(np.arange(len(photometry)), 1 + self.n_copies)
+        n_copies = self.n_copies(len(photometry))
+        copies = [self._copy(photometry, generator) for _ in range(n_copies)]
+        rows = np.tile(np.arange(len(photometry)), 1 + n_copies)
         return Photometry.concatenate([photometry, *copies]), rows
 
     def _copy(self, photometry: Photometry, generator: np.random.Generator) -> Photometry:

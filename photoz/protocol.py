@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -159,11 +161,15 @@ def hold_back(candidate: Candidate, samples: Samples) -> HeldBack:
     fits = [(samples.fitted[folds != fold], folds == fold) for fold in np.unique(folds)]
     if samples.has_many_rows:
         fits = [(samples.train, samples.is_validation)]
-    parts, places = [], []
-    for fitted, is_unseen in fits:
-        places.append(np.flatnonzero(is_unseen[galaxy]))
-        model = candidate.fit_fold(fitted)
-        parts.append(model.predict_pdf(everyone.photometry[places[-1]], calibrated=False))
+    places = [np.flatnonzero(is_unseen[galaxy]) for _, is_unseen in fits]
+
+    # Networks train in one thread each; a fit gives the same whatever runs beside it.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        models = list(pool.map(candidate.fit_fold, [fitted for fitted, _ in fits]))
+    parts = [
+        model.predict_pdf(everyone.photometry[place], calibrated=False)
+        for model, place in zip(models, places, strict=True)
+    ]
     order = np.argsort(np.concatenate(places))
     place = np.concatenate(places)[order]
     return HeldBack(
@@ -172,8 +178,8 @@ def hold_back(candidate: Candidate, samples: Samples) -> HeldBack:
         folds=folds[galaxy[place]],
         sample=everyone[place],
         n_complete=int((place < n_galaxies).sum()),
-        model=model,
-        unseen=np.flatnonzero(is_unseen),
+        model=models[-1],
+        unseen=np.flatnonzero(fits[-1][1]),
     )
 
 

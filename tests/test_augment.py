@@ -218,3 +218,10 @@ def test_only_band_of_a_galaxy_stays():
     single = Photometry(("g", "r"), np.array([[np.nan, 5.0]]), np.array([[np.nan, 1.0]]), state)
 
     assert_array_equal(without_one_band(single, 0).state, state)
+
+
+def test_many_galaxies_get_fewer_copies():
+    settings = Augmentation(9, depth_scale=0)
+
+    assert [settings.n_copies(n) for n in (10_000, 200_000, 400_000, 2_000_000)] == [9, 4, 1, 0]
+    assert Augmentation(9, depth_scale=3.0).n_copies(2_000_000) == 1

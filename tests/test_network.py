@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -346,3 +347,19 @@ def test_saved_state_holds_no_galaxies(fitted, tmp_path):
 
     assert (tmp_path / "network.safetensors").stat().st_size < 4 * n_numbers + 4096
     assert state["tuned"] == {}
+
+
+def test_fits_side_by_side_give_the_same_and_leave_the_threads_as_they_were(galaxies):
+    X, _ = galaxies
+    before = torch.get_num_threads()
+    alone = NetworkPhotoz(**SMALL, updates=30, random_state=0).fit(*draw(300, 0)).predict(X)
+
+    def fit(seed):
+        return NetworkPhotoz(**SMALL, updates=30, random_state=seed).fit(*draw(300, 0)).predict(X)
+
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(fit, [0, 1, 0]))
+
+    assert_array_equal(together[0], alone)
+    assert_array_equal(together[2], alone)
+    assert torch.get_num_threads() == before

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from threading import Lock
 
 import numpy as np
 import torch
@@ -189,15 +190,42 @@ class Schedule:
     weight_decay: float
 
 
+class _OneThread:
+    """Torch's number of threads, which is the whole process's: kept at one while anyone asks."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._users = 0
+        self._before = 1
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._before = torch.get_num_threads()
+                torch.set_num_threads(1)
+            self._users += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                torch.set_num_threads(self._before)
+
+
+_ONE_THREAD = _OneThread()
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch use one thread: matrices this small gain nothing from a second one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Let torch use one thread: matrices this small gain nothing from a second one.
+
+    Fits may run side by side; the last that ends gives the threads back.
+    """
+    _ONE_THREAD.enter()
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _ONE_THREAD.leave()
 
 
 def train(

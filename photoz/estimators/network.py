@@ -128,11 +128,6 @@ class NetworkPhotoz(PhotozEstimator):
         """Parameters that make the fits of a search cheaper and leave its order intact."""
         return {"members": 1}
 
-    @classmethod
-    def fold_parameters(cls) -> dict[str, Any]:
-        """Parameters that make out-of-fold fits cheaper and leave their calibration valid."""
-        return {"members": 1}
-
     def predict_mixture(self, X: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Gaussian mixtures whose parts within the redshift grid are p(z).
 
