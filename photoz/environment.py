@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import platform
 import subprocess
 from importlib.metadata import distributions
 from pathlib import Path
 
-__all__ = ["git_commit", "installed_distributions", "machine"]
+__all__ = ["git_commit", "installed_distributions", "machine", "user_name"]
 
 
 def git_commit(directory: Path | None = None) -> str | None:
@@ -52,6 +53,14 @@ def machine() -> dict[str, str | int | float]:
         "processors": len(affinity(0)) if affinity else os.cpu_count() or 1,
         "memory_gb": round(memory / 1e9, 1),
     }
+
+
+def user_name() -> str:
+    """Name of the user, or the number where a container's user has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _output(command: list[str]) -> str:

@@ -13,7 +13,7 @@ from photoz.results import Results
 from photoz.samples import Samples, load_samples
 from photoz.search import Trial
 from photoz.settings import FLOORS, Experiment
-from photoz.tracking import EstimatorRun, TrackedData, Tracking
+from photoz.tracking import ROW_LOSSES, EstimatorRun, TrackedData, Tracking, row_losses
 
 __all__ = ["OnProgress", "run"]
 
@@ -59,7 +59,7 @@ def run(
 
     def finish(outcome: Outcome, tracked: EstimatorRun) -> None:
         bundle = results.add(outcome, tracked.run_id)
-        _track(outcome, tracked, experiment.search.metric)
+        _track(outcome, tracked, samples, experiment.search.metric)
         # Whoever fetches a registered model must not get the galaxies that trained it.
         if outcome.name not in FLOORS:
             versions[outcome.name] = tracked.log_model(bundle)
@@ -78,7 +78,7 @@ def run(
             with tracking.run("blend") as tracked:
                 members = {name: results.outcomes[name] for name in experiment.blend_members}
                 finish(blend_families(members, samples, experiment.seed), tracked)
-        tracking.promote(versions[results.champion])
+        results.registered = tracking.promote(versions[results.champion]).to_dict()
         return results.finish()
 
 
@@ -110,7 +110,7 @@ def _on_trial(
     return on_trial
 
 
-def _track(outcome: Outcome, tracked: EstimatorRun, metric: str) -> None:
+def _track(outcome: Outcome, tracked: EstimatorRun, samples: Samples, metric: str) -> None:
     tracked.log_parameters(outcome.parameters)
     # The held-out metrics first: MLflow shows them in the order of logging.
     tracked.log_metrics("test", outcome.test.metrics, outcome.test.intervals)
@@ -122,4 +122,15 @@ def _track(outcome: Outcome, tracked: EstimatorRun, metric: str) -> None:
         history = [(trial.number, trial.value, trial.state) for trial in outcome.search.trials]
         figures["plots/search.png"] = plot_search(history, metric)
     tracked.log_metrics("time", seconds)
-    tracked.log_artifacts({**figures, "evaluation.json": outcome.test.to_dict()})
+    rows, groups = outcome.held_back.rows, samples.fitted_groups
+    tracked.log_artifacts(
+        {
+            **figures,
+            "evaluation.json": outcome.test.to_dict(),
+            ROW_LOSSES: row_losses(
+                samples.fitted_id[rows],
+                outcome.validation.losses,
+                None if groups is None else groups[rows],
+            ),
+        }
+    )

@@ -44,6 +44,8 @@ class Results:
     ----------
     outcomes
         What became of each estimator so far, by name.
+    registered
+        What became of the champion in the registry, empty where there is none.
     """
 
     def __init__(self, directory: Path, experiment: Experiment, samples: Samples) -> None:
@@ -51,6 +53,7 @@ class Results:
         self.experiment = experiment
         self.samples = samples
         self.outcomes: dict[str, Outcome] = {}
+        self.registered: dict[str, str] = {}
         self._entries: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Self:
@@ -124,6 +127,7 @@ class Results:
             "split_sha256": self.samples.split_sha256,
             "estimators": self._entries,
             "champion": self.champion,
+            "registered": self.registered,
         }
 
     @property

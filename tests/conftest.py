@@ -1,4 +1,5 @@
 import os
+import shutil
 
 # Before LightGBM, torch and MLflow are imported: they read these then.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -44,6 +45,27 @@ def catalogue_file(mock, tmp_path_factory):
     path = tmp_path_factory.mktemp("catalogue") / "mock.parquet"
     pq.write_table(pa.table(mock.to_columns()), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """Database of an MLflow store without runs, to be copied: to make one takes seconds."""
+    from mlflow import MlflowClient
+
+    database = tmp_path_factory.mktemp("template") / "mlflow.db"
+    MlflowClient(f"sqlite:///{database}").search_experiments()
+    return database
+
+
+@pytest.fixture
+def mlruns(empty_store, tmp_path, monkeypatch):
+    """Folder of an MLflow store of its own, in the working directory."""
+    folder = tmp_path / "mlruns"
+    folder.mkdir()
+    shutil.copyfile(empty_store, folder / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return folder
 
 
 @pytest.fixture

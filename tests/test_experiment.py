@@ -16,6 +16,7 @@ from photoz.metrics import crps
 from photoz.mock import make_mock_catalogue
 from photoz.samples import load_samples
 from photoz.settings import Experiment
+from photoz.tracking import ROW_LOSSES, Store
 
 FILE = """
 name = "mock"
@@ -92,6 +93,24 @@ def test_champion_is_the_best_on_validation_rows(report):
     assert report["champion"] == min(losses, key=losses.get)
 
 
+def test_losses_of_single_galaxies_are_kept_with_each_run(report, folder, experiment):
+    """Their mean is the metric; galaxies are known by the ids of the catalogue."""
+    fitted = load_samples(experiment).fitted_id
+    client = Store.find("", folder / "mlruns").client()
+    for entry in report["estimators"].values():
+        table = pd.read_parquet(client.download_artifacts(entry["mlflow_run_id"], ROW_LOSSES))
+
+        assert table["id"].tolist() == fitted.tolist()
+        for metric in ("log_loss", "cde_loss", "crps"):
+            assert table[metric].mean() == pytest.approx(entry["validation"][metric], rel=1e-4)
+
+
+def test_first_champion_is_registered_as_such(report):
+    told = report["registered"]
+
+    assert (told["model"], told["alias"]) == ("photoz-mock", "champion")
+
+
 def test_intervals_hold_their_values(report):
     for entry in report["estimators"].values():
         for metric, value in entry["test"].items():
@@ -149,6 +168,8 @@ def test_second_run_reuses_the_studies_and_gives_the_same_figures(report, folder
         assert again["estimators"][name]["test"] == entry["test"]
         assert again["estimators"][name]["validation"] == entry["validation"]
         assert again["estimators"][name]["search_seconds"] == entry["search_seconds"]
+    assert again["registered"]["alias"] == "challenger"
+    assert "better with probability 0.500" in again["registered"]["grounds"]
 
 
 @pytest.mark.usefixtures("report")

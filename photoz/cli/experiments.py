@@ -111,3 +111,5 @@ def _print_metrics(content: dict[str, Any]) -> None:
         table.add_row(f"{name}{mark}", *cells)
     OUT.print(table)
     typer.echo("±: half of the 95 % interval.  *: champion, the best on validation rows.")
+    if registered := content.get("registered"):
+        typer.echo("{model} version {version}, {alias}: {grounds}.".format(**registered))

@@ -12,16 +12,24 @@ os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
 from photoz.tracking.contents import Content, TrackedData
 from photoz.tracking.models import fetch_bundle
 from photoz.tracking.pages import page_address
+from photoz.tracking.registry import ROW_LOSSES, Verdict, promote, row_losses
 from photoz.tracking.runs import EstimatorRun, Tracking
 from photoz.tracking.store import Store, serve
+from photoz.tracking.versions import ModelVersion, list_versions
 
 __all__ = [
+    "ROW_LOSSES",
     "Content",
     "EstimatorRun",
+    "ModelVersion",
     "Store",
     "TrackedData",
     "Tracking",
+    "Verdict",
     "fetch_bundle",
+    "list_versions",
     "page_address",
+    "promote",
+    "row_losses",
     "serve",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
@@ -26,7 +25,7 @@ from photoz.prediction import prediction_columns
 from photoz.survey import Survey
 from photoz.tracking.store import Store
 
-__all__ = ["fetch_bundle", "log_bundle", "register"]
+__all__ = ["fetch_bundle", "log_bundle"]
 
 # Named by its place: adapters come after tracking, and MLflow keeps a copy of the file.
 _PYFUNC = Path(photoz.__file__).parent / "adapters" / "pyfunc.py"
@@ -83,48 +82,6 @@ def log_bundle(
     return str(logged.model_id)
 
 
-def register(
-    client: MlflowClient, name: str, model_id: str, *, run_id: str, family: str, description: str
-) -> str:
-    """Make a logged model the newest version of a registered model.
-
-    Parameters
-    ----------
-    client
-        Client of the current store.
-    name
-        Name of the registered model, made where there is none.
-    model_id, run_id
-        The logged model, and its run.
-    family
-        Name of the estimator.
-    description
-        What the registry shows beside the version.
-
-    Returns
-    -------
-    str
-        The version.
-    """
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    made = client.create_model_version(
-        name,
-        f"models:/{model_id}",
-        run_id,
-        tags={"family": family},
-        description=description,
-        model_id=model_id,
-    )
-    # A server sets the tag by itself; without one, the page of the model would lack its version.
-    versions = json.dumps([{"name": name, "version": made.version}])
-    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": versions})
-    return str(made.version)
-
-
 def fetch_bundle(model: str, *, store: Store | None = None) -> Path:
     """Bundle inside a model that MLflow keeps.
 
@@ -146,26 +103,21 @@ def fetch_bundle(model: str, *, store: Store | None = None) -> Path:
         If there is no such model, or it holds no bundle.
     """
     store = store or Store.find()
-    if store.database is not None and not store.database.exists():
-        msg = (
-            f"{model}: expected an MLflow store, found no {store.database}; run it where "
-            "mlruns/ is, or set MLFLOW_TRACKING_URI."
-        )
-        raise InputError(msg)
-    client = store.client()
-    try:
-        artifacts = Model.load(model).flavors["python_function"]["artifacts"]
-        return Path(mlflow.artifacts.download_artifacts(f"{model}/{artifacts['bundle']['path']}"))
-    except KeyError as error:
-        msg = f"{model} is no model of photoz: it holds no bundle."
-        raise InputError(msg) from error
-    except (MlflowException, OSError) as error:
-        there = ", ".join(item.name for item in client.search_registered_models()) or "none"
-        msg = (
-            f"{model} cannot be had from {without_password(store.uri)} ({error}); "
-            f"the registered models there: {there}."
-        )
-        raise InputError(msg) from error
+    with store.opened() as client:
+        try:
+            artifacts = Model.load(model).flavors["python_function"]["artifacts"]
+            bundle = f"{model}/{artifacts['bundle']['path']}"
+            return Path(mlflow.artifacts.download_artifacts(bundle))
+        except KeyError as error:
+            msg = f"{model} is no model of photoz: it holds no bundle."
+            raise InputError(msg) from error
+        except (MlflowException, OSError) as error:
+            there = ", ".join(item.name for item in client.search_registered_models()) or "none"
+            msg = (
+                f"{model} cannot be had from {without_password(store.uri)} ({error}); "
+                f"the registered models there: {there}."
+            )
+            raise InputError(msg) from error
 
 
 def _signature(model: FittedModel, example: pd.DataFrame) -> ModelSignature:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import math
 import os
 import tempfile
@@ -16,21 +15,19 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, Metric, Param
 
 import photoz
-from photoz.environment import git_commit, installed_distributions, machine
+from photoz.environment import git_commit, installed_distributions, machine, user_name
 from photoz.errors import without_password
 from photoz.process import is_gone, process_name
 from photoz.tracking.contents import Content, TrackedData, write_content
-from photoz.tracking.models import log_bundle, register
+from photoz.tracking.models import log_bundle
 from photoz.tracking.pages import HEADLINES, metrics_table, page_tags, run_colour
+from photoz.tracking.registry import METRIC_TAG, PREFIX, Verdict, promote, register
 from photoz.tracking.store import MLRUNS, Store
 
 if TYPE_CHECKING:  # the search needs Optuna, which a machine that only predicts lacks
     from photoz.search import Trial
 
 __all__ = ["EstimatorRun", "Tracking"]
-
-CHAMPION = "champion"
-"""Alias of the version of a registered model that is best on validation rows."""
 
 
 class Tracking:
@@ -82,7 +79,7 @@ class Tracking:
             "data_sha256": data.sha256,
             "split_sha256": data.split_sha256,
             "photoz_version": photoz.__version__,
-            "mlflow.user": _user(),
+            "mlflow.user": user_name(),
         }
         if commit := git_commit():
             self.common_tags |= {"git_commit": commit, "mlflow.source.git.commit": commit}
@@ -94,7 +91,7 @@ class Tracking:
     @property
     def model_name(self) -> str:
         """Name of the registered model."""
-        return f"photoz-{self.name}"
+        return f"{PREFIX}{self.name}"
 
     @contextmanager
     def run(self, estimator: str) -> Iterator[EstimatorRun]:
@@ -110,6 +107,7 @@ class Tracking:
             **self.common_tags,
             "family": estimator,
             "stage": "final",
+            METRIC_TAG: self.metric,
             "process": process_name(os.getpid()),
             "mlflow.source.name": "photoz experiment",
             "mlflow.source.type": "LOCAL",
@@ -132,9 +130,9 @@ class Tracking:
         finally:
             client.set_terminated(run_id, status)
 
-    def promote(self, version: str) -> None:
-        """Give a version of the registered model the alias ``champion``."""
-        self._client.set_registered_model_alias(self.model_name, CHAMPION, version)
+    def promote(self, version: str) -> Verdict:
+        """Make a version the champion of the registered model if it is shown to be better."""
+        return promote(self._client, self.model_name, version)
 
     def _end_abandoned(self) -> None:
         """End the runs of processes that were killed, which would seem to run for ever."""
@@ -325,10 +323,3 @@ def _shown(text: str) -> str:
 
 def _milliseconds() -> int:
     return int(1e3 * time.time())
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return str(os.getuid())

@@ -15,6 +15,8 @@ import mlflow
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from photoz.errors import InputError, without_password
 
@@ -90,6 +92,27 @@ class Store:
         mlflow.set_tracking_uri(self.uri)
         return MlflowClient(self.uri)
 
+    @contextmanager
+    def opened(self) -> Iterator[MlflowClient]:
+        """Client of a store that is there already, for a block that reads or mends it.
+
+        Raises
+        ------
+        InputError
+            If there is no such store, or MLflow fails in the block.
+        """
+        if self.database is not None and not self.database.exists():
+            msg = (
+                f"expected an MLflow store, found no {self.database}; run it where mlruns/ is, "
+                "or set MLFLOW_TRACKING_URI."
+            )
+            raise InputError(msg)
+        try:
+            with _few_retries():
+                yield self.client()
+        except (MlflowException, SQLAlchemyError) as error:
+            raise self._unusable(error) from error
+
     def experiment(self, name: str) -> Experiment:
         """Experiment of that name, made or restored where there is none.
 
@@ -104,12 +127,14 @@ class Store:
             with _few_retries():
                 return self._experiment(name)
         except Exception as error:
-            reason = without_password(f"{type(error).__name__}: {error}".partition("\n")[0])
-            msg = (
-                f"the MLflow store {without_password(self.uri)} cannot be used ({reason}); "
-                "start its server, or set [tracking] uri or MLFLOW_TRACKING_URI to another."
-            )
-            raise InputError(msg) from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> InputError:
+        reason = without_password(f"{type(error).__name__}: {error}".partition("\n")[0])
+        return InputError(
+            f"the MLflow store {without_password(self.uri)} cannot be used ({reason}); "
+            "start its server, or set [tracking] uri or MLFLOW_TRACKING_URI to another."
+        )
 
     def _check_database(self) -> None:
         """Connect once: MLflow itself would try for minutes."""

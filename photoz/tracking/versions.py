@@ -1,0 +1,110 @@
+"""Versions: what the registry holds, as a person wants to see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion as RegisteredVersion
+from mlflow.exceptions import MlflowException
+
+from photoz.errors import InputError
+from photoz.tracking.registry import PREFIX
+
+__all__ = ["ModelVersion", "list_versions"]
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A version of a registered model.
+
+    Parameters
+    ----------
+    model, version
+        Name of the registered model, and the version.
+    aliases
+        Its aliases.
+    family
+        Name of the estimator.
+    created
+        When it was registered (ISO 8601, UTC).
+    run_id
+        Run that it came from.
+    metrics
+        Held-out metrics by name; empty where the run is gone.
+    description
+        How it became what it is, and what it is good for.
+    """
+
+    model: str
+    version: str
+    aliases: tuple[str, ...]
+    family: str
+    created: str
+    run_id: str
+    metrics: dict[str, float]
+    description: str
+
+    @property
+    def grounds(self) -> str:
+        """How it got its alias: the newest line of its description."""
+        return self.description.partition("\n")[0]
+
+
+def list_versions(client: MlflowClient, name: str | None = None) -> list[ModelVersion]:
+    """Versions of the registered models of this package, newest first.
+
+    Parameters
+    ----------
+    client
+        Client of the current store.
+    name
+        Name of a registered model, with or without ``photoz-``; all if left out.
+
+    Raises
+    ------
+    InputError
+        If there is no such model.
+    """
+    models = {model.name: model for model in client.search_registered_models()}
+    ours = sorted(known for known in models if known.startswith(PREFIX))
+    if name is not None:
+        full = name if name.startswith(PREFIX) else PREFIX + name
+        if full not in ours:
+            known = ", ".join(ours) or "none"
+            msg = f"no registered model {full}; there are: {known}."
+            raise InputError(msg)
+        ours = [full]
+    return [
+        _describe(client, version, models[model].aliases)
+        for model in ours
+        for version in sorted(
+            client.search_model_versions(f"name = '{model}'"), key=lambda it: -int(it.version)
+        )
+    ]
+
+
+def _describe(
+    client: MlflowClient, found: RegisteredVersion, aliases: Mapping[str, str]
+) -> ModelVersion:
+    created = datetime.fromtimestamp(found.creation_timestamp / 1e3, tz=UTC)
+    try:
+        metrics = client.get_run(found.run_id).data.metrics
+    except MlflowException:  # the run was deleted for good
+        metrics = {}
+    return ModelVersion(
+        model=found.name,
+        version=str(found.version),
+        aliases=tuple(alias for alias, of in aliases.items() if str(of) == str(found.version)),
+        family=found.tags.get("family", ""),
+        created=created.isoformat(timespec="seconds"),
+        run_id=found.run_id,
+        metrics={
+            key.removeprefix("test/"): value
+            for key, value in metrics.items()
+            if key.startswith("test/")
+        },
+        description=found.description or "",
+    )
