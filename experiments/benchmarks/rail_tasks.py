@@ -116,7 +116,8 @@ def rail_tasks(datasets: Sequence[str], n_seeds: int) -> list[Task]:
         Fits of each estimator and setting.
     """
     return [
-        *(task for name in datasets for task in _first_round(name)),
+        *_fits(datasets, "default", range(1)),
+        *(task for name in datasets for task in _search_and_fit(name)),
         *_fits(datasets, "searched", range(1, n_seeds)),
         *_fits(datasets, "default", range(1, n_seeds)),
     ]
@@ -142,8 +143,8 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _first_round(dataset: str) -> Iterator[Task]:
-    for setting in ("default", "search", "searched"):
+def _search_and_fit(dataset: str) -> Iterator[Task]:
+    for setting in ("search", "searched"):
         yield from (Task(dataset, name, setting) for name in _ORDER)
 
 
