@@ -23,6 +23,7 @@ from experiments.benchmarks.rail_stages import STAGES, columns, shared_options
 from experiments.benchmarks.rail_table import (
     Fits,
     difference,
+    least_disturbed,
     read_fits,
     tables,
     where_rail_wins,
@@ -308,6 +309,12 @@ def test_what_rail_is_better_at_is_named(truth):
 
     assert "- fit: TPZlite 1 s (forest 5 s)" in lines
     assert {"- CDE loss: none", "- CRPS: none", "- prediction: none"} <= set(lines)
+
+
+def test_times_are_those_of_the_least_disturbed_fit():
+    busy = Cost(9.0, 12.0, 100.0, 350.0, 1.5)
+
+    assert least_disturbed([COST_OF_ONE, busy]) == replace(COST_OF_ONE, peak_mb=350.0)
 
 
 def test_the_table_shows_what_is_there(tmp_path, truth):

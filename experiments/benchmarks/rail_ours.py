@@ -38,7 +38,7 @@ def fit_family(
     model = candidate.fit(samples.fitted)
     fit_seconds = time.process_time() - started
     held_back = hold_back(candidate, samples)
-    model.calibration, _ = calibrate(model.features, held_back, samples.fitted)
+    model.calibration, _ = calibrate(model.features, held_back)
     learn_seconds = time.process_time() - started
     np.save(folder / HELD_BACK, held_back.pz.density)
     _score(model, samples, folder, (fit_seconds, learn_seconds), parameters)
