@@ -1,23 +1,29 @@
 """Catalogues: files of any format, converted to photometry, filtered, counted and written."""
 
-from photoz.catalogue.base import to_array
+from photoz.catalogue.base import TableWriter, to_array
 from photoz.catalogue.files import find_files
 from photoz.catalogue.reading import Catalogue, read
 from photoz.catalogue.stream import Chunk, Place, Skipped, Source
 from photoz.catalogue.tables import column_names, find_columns, iterate, read_columns, write
 from photoz.catalogue.where import RowFilter
+from photoz.catalogue.writing import OutputFormat, QpLayout, open_writer, output_format
 
 __all__ = [
     "Catalogue",
     "Chunk",
+    "OutputFormat",
     "Place",
+    "QpLayout",
     "RowFilter",
     "Skipped",
     "Source",
+    "TableWriter",
     "column_names",
     "find_columns",
     "find_files",
     "iterate",
+    "open_writer",
+    "output_format",
     "read",
     "read_columns",
     "to_array",

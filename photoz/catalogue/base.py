@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -64,7 +65,7 @@ class TableFile(ABC):
 
 
 class TableWriter(ABC):
-    """A file that grows table by table."""
+    """A file that grows table by table; as a context it is complete at the end."""
 
     @abstractmethod
     def write(self, table: pa.Table) -> None:
@@ -73,6 +74,17 @@ class TableWriter(ABC):
     @abstractmethod
     def close(self) -> None:
         """Complete the file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+            return
+        # The file is lost; what made it so is what counts.
+        with suppress(OSError, RuntimeError, ValueError):
+            self.close()
 
 
 def slices(table: pa.Table, batch_size: int, first: int = 0) -> Iterator[pa.Table]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -11,10 +12,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from photoz.catalogue.base import TableFile, to_array, to_arrow
+from photoz.catalogue.base import TableFile, TableWriter, to_array, to_arrow
+from photoz.catalogue.plain import PlainColumn, plain_columns
 from photoz.errors import InputError
 
-__all__ = ["Hdf5Table"]
+__all__ = ["Hdf5Columns", "Hdf5Table", "Hdf5Writer", "write_notes"]
+
+CHUNK_BYTES = 2**20
+"""Size of the pieces in which a growing data set lies in its file."""
 
 
 class Hdf5Table(TableFile):
@@ -89,6 +94,63 @@ class Hdf5Table(TableFile):
             )
             raise InputError(msg)
         return next(iter(lengths.values()))
+
+
+class Hdf5Columns:
+    """Data sets that grow together, one per column.
+
+    Parameters
+    ----------
+    places
+        Group and name of the data set of each column.
+    """
+
+    def __init__(self, places: Sequence[tuple[PlainColumn, h5py.Group, str]]) -> None:
+        self._sets = [(column, _empty(column, group, name)) for column, group, name in places]
+
+    def append(self, table: pa.Table) -> None:
+        """Add the rows of a table."""
+        for column, dataset in self._sets:
+            n_before = len(dataset)
+            dataset.resize(n_before + len(table), axis=0)
+            dataset[n_before:] = column.values(table)
+
+
+class Hdf5Writer(TableWriter):
+    """An HDF5 file with one growing data set per column; what is known of them as attributes."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        columns = plain_columns(schema, "HDF5")
+        self._file = h5py.File(path, "w")
+        write_notes(self._file, schema)
+        self._columns = Hdf5Columns([(column, self._file, column.name) for column in columns])
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows to every data set."""
+        self._columns.append(table)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def write_notes(place: h5py.Group, schema: pa.Schema) -> None:
+    """Keep the metadata of a table as attributes."""
+    for key, value in (schema.metadata or {}).items():
+        place.attrs[key.decode()] = value.decode()
+
+
+def _empty(column: PlainColumn, group: h5py.Group, name: str) -> h5py.Dataset:
+    shape = () if column.width is None else (column.width,)
+    dtype = h5py.string_dtype() if column.is_text else column.dtype
+    n_rows = max(CHUNK_BYTES // ((column.width or 1) * column.dtype.itemsize), 1)
+    dataset = group.create_dataset(
+        name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(n_rows, *shape)
+    )
+    dataset.attrs.update(column.notes)
+    if column.null is not None and column.width is None:
+        dataset.attrs["missing_value"] = np.array(column.null, column.dtype)
+    return dataset
 
 
 def _is_column(item: Any) -> bool:  # noqa: ANN401 - h5py has no types

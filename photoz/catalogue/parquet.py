@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from photoz.catalogue.base import TableFile
+from photoz.catalogue.base import TableFile, TableWriter
 
-__all__ = ["ParquetTable"]
+__all__ = ["ParquetTable", "ParquetWriter"]
+
+ROW_GROUP_BYTES = 2**25
+"""Size of a row group in memory: readers take one at a time."""
 
 
 class ParquetTable(TableFile):
@@ -51,6 +55,48 @@ class ParquetTable(TableFile):
     def write(self, table: pa.Table) -> None:
         """Write one file, with the table's metadata."""
         pq.write_table(table, self.path)
+
+
+class ParquetWriter(TableWriter):
+    """A Parquet file that grows table by table, in row groups of one size whatever the tables."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        # Measurements hardly repeat: looking for it takes longer than all the rest.
+        repeating = [part.name for part in schema if not _is_number(part.type)]
+        self._writer = pq.ParquetWriter(
+            path, schema, compression="zstd", use_dictionary=repeating or False
+        )
+        self._group_size = max(ROW_GROUP_BYTES // sum(_width(part.type) for part in schema), 1)
+        self._waiting: list[pa.Table] = []
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows; those of a row group that is not full wait in memory."""
+        self._waiting.append(table)
+        while sum(map(len, self._waiting)) >= self._group_size:
+            whole = pa.concat_tables(self._waiting)
+            self._writer.write_table(whole.slice(0, self._group_size), self._group_size)
+            self._waiting = [whole.slice(self._group_size)]
+
+    def close(self) -> None:
+        """Write the last row group and the file's end."""
+        try:
+            if any(map(len, self._waiting)):
+                self._writer.write_table(pa.concat_tables(self._waiting), self._group_size)
+        finally:
+            self._writer.close()
+
+
+def _width(dtype: pa.DataType) -> int:
+    """Bytes that a value takes, about."""
+    if pa.types.is_fixed_size_list(dtype):
+        return int(_width(dtype.value_type) * dtype.list_size)
+    return max(dtype.bit_width // 8, 1) if pa.types.is_primitive(dtype) else 16
+
+
+def _is_number(dtype: pa.DataType) -> bool:
+    if pa.types.is_fixed_size_list(dtype):
+        return _is_number(dtype.value_type)
+    return bool(pa.types.is_integer(dtype) or pa.types.is_floating(dtype))
 
 
 def _row_groups(file: pq.ParquetFile) -> list[tuple[int, int]]:
