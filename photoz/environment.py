@@ -9,7 +9,7 @@ import subprocess
 from importlib.metadata import distributions
 from pathlib import Path
 
-__all__ = ["git_commit", "installed_distributions", "machine", "user_name"]
+__all__ = ["git_commit", "installed_distributions", "machine", "processors", "user_name"]
 
 
 def git_commit(directory: Path | None = None) -> str | None:
@@ -45,12 +45,11 @@ def installed_distributions() -> str:
 
 def machine() -> dict[str, str | int | float]:
     """Python, operating system, processors that this process may use, and memory (GB)."""
-    affinity = getattr(os, "sched_getaffinity", None)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processors": len(affinity(0)) if affinity else os.cpu_count() or 1,
+        "processors": processors(),
         "memory_gb": round(memory / 1e9, 1),
     }
 
@@ -61,6 +60,12 @@ def user_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
+
+
+def processors() -> int:
+    """Number of processors that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _output(command: list[str]) -> str:

@@ -95,13 +95,13 @@ def test_chunks_change_nothing(model, catalogue_file, tmp_path):
 
 def test_ids_and_kept_columns_are_carried_over_in_order(model, catalogue_file, tmp_path):
     out = tmp_path / "out.parquet"
-    counts = score_catalogue(model, [catalogue_file], out, keep=["redshift"], pdf="none")
+    scored = score_catalogue(model, [catalogue_file], out, keep=["redshift"], pdf="none")
     source, table = pq.read_table(catalogue_file), pq.read_table(out)
 
     assert table.column_names[:2] == ["object_id", "redshift"]
     assert table["object_id"].equals(source["object_id"])
     assert table["redshift"].equals(source["redshift"])
-    assert counts["galaxies"] == len(source)
+    assert scored.n_galaxies == len(source)
 
 
 def test_metadata_tells_levels_flags_and_ucds(model, catalogue_file, tmp_path):

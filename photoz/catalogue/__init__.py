@@ -1,17 +1,24 @@
 """Catalogues: files of any format, converted to photometry, filtered, counted and written."""
 
 from photoz.catalogue.base import TableWriter, to_array
-from photoz.catalogue.files import find_files
+from photoz.catalogue.files import Paths, find_files
 from photoz.catalogue.reading import Catalogue, read
 from photoz.catalogue.stream import Chunk, Place, Skipped, Source
 from photoz.catalogue.tables import column_names, find_columns, iterate, read_columns, write
 from photoz.catalogue.where import RowFilter
-from photoz.catalogue.writing import OutputFormat, QpLayout, open_writer, output_format
+from photoz.catalogue.writing import (
+    OutputFormat,
+    QpLayout,
+    open_writer,
+    output_format,
+    text_widths,
+)
 
 __all__ = [
     "Catalogue",
     "Chunk",
     "OutputFormat",
+    "Paths",
     "Place",
     "QpLayout",
     "RowFilter",
@@ -26,6 +33,7 @@ __all__ = [
     "output_format",
     "read",
     "read_columns",
+    "text_widths",
     "to_array",
     "write",
 ]

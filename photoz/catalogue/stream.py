@@ -41,12 +41,15 @@ class Chunk:
         The rows.
     path
         Their file.
+    first
+        Number of the first of them in it, from 0.
     end
         Where reading goes on.
     """
 
     table: pa.Table
     path: Path
+    first: int
     end: Place
 
 
@@ -203,9 +206,11 @@ class Source:
                 whole = pa.concat_tables(waiting)
                 rest = whole.slice(chunk_size)
                 waiting, n_waiting, is_first = [rest], len(rest), False
-                yield Chunk(whole.slice(0, chunk_size), path, Place(number, row - len(rest)))
+                end = Place(number, row - len(rest))
+                yield Chunk(whole.slice(0, chunk_size), path, first, end)
+                first = end.row
         if n_waiting or (is_first and waiting):
-            yield Chunk(pa.concat_tables(waiting), path, Place(number + 1))
+            yield Chunk(pa.concat_tables(waiting), path, first, Place(number + 1))
 
     def _file_batches(
         self, number: int, wanted: list[str], batch_size: int, first: int

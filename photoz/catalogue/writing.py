@@ -13,9 +13,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from photoz.catalogue.base import TableWriter
+from photoz.catalogue.plain import plain_columns, text_width
+from photoz.catalogue.stream import Chunk, Source
 from photoz.errors import InputError
 
-__all__ = ["OutputFormat", "QpLayout", "open_writer", "output_format"]
+__all__ = ["OutputFormat", "QpLayout", "open_writer", "output_format", "text_widths"]
 
 OutputFormat = Literal["parquet", "fits", "hdf5", "qp"]
 
@@ -123,3 +125,25 @@ def open_writer(
         path, schema, *options.get(kind, [])
     )
     return writer
+
+
+def text_widths(source: Source, columns: Sequence[str]) -> dict[str, int]:
+    """Bytes of the longest text in each of the columns that hold text, for `open_writer`.
+
+    FITS files say how wide a column is before its first row, so the catalogue is read for it.
+
+    Raises
+    ------
+    InputError
+        If FITS cannot hold a column, or the catalogue cannot be read.
+    """
+    widths: dict[str, int] = {}
+    for chunk in source.chunks(columns, 100_000):
+        if isinstance(chunk, Chunk):
+            texts = [c.name for c in plain_columns(chunk.table.schema, "FITS") if c.is_text]
+            if not texts:
+                break
+            for name in texts:
+                width = text_width(chunk.table.column(name))
+                widths[name] = max(width, widths.get(name, 0))
+    return widths

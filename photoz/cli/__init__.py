@@ -44,7 +44,9 @@ def main() -> NoReturn:
         _fail(error)
         sys.exit(_FAILURE)
     except KeyboardInterrupt:
-        ERR.print("interrupted; the same command goes on with the search where it stopped")
+        ERR.print(
+            "interrupted; the same command goes on where it stopped (predict: with --resume)"
+        )
         sys.exit(_INTERRUPTED)
     sys.exit(0)
 

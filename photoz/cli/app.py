@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 # Libraries that take seconds to import are imported by the command that needs them.
 if TYPE_CHECKING:
@@ -54,13 +64,23 @@ def load_fitted(model: str) -> PhotozModel | PhotozBlend:
     return load_model(model, verify=True)
 
 
-def progress_bars(*, quiet: bool) -> Progress:
-    """Progress bars on standard error, where that is a terminal."""
+class RateColumn(ProgressColumn):
+    """How many are done per second."""
+
+    def render(self, task: Task) -> Text:
+        """Rate of a bar, empty as long as it is not known."""
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+
+
+def progress_bars(*, quiet: bool, rate: bool = False) -> Progress:
+    """Progress bars on standard error, where that is a terminal; with rate and time left."""
+    speed = [RateColumn(), TimeRemainingColumn()] if rate else []
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        *speed,
         console=ERR,
         disable=quiet or not ERR.is_terminal,
     )
@@ -76,5 +96,5 @@ class Bars:
     def __call__(self, what: str, done: int, total: int | None) -> None:
         """Say that `done` of `total` are done; without a total the end is not known."""
         if what not in self.tasks:
-            self.tasks[what] = self.progress.add_task(what, total=total)
+            self.tasks[what] = self.progress.add_task(what, total=total, completed=done)
         self.progress.update(self.tasks[what], completed=done, total=total)

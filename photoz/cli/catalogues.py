@@ -3,55 +3,100 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import typer
 from rich.table import Table
 
-from photoz.cli.app import OUT, AsJson, Bars, Quiet, SurveyOption, app, load_fitted, progress_bars
+from photoz.cli.app import (
+    ERR,
+    OUT,
+    AsJson,
+    Bars,
+    Quiet,
+    SurveyOption,
+    app,
+    load_fitted,
+    progress_bars,
+)
 
 __all__ = ["evaluate", "export", "predict"]
+
+_SKIPPED = 3
 
 
 @app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="Bundle, or models:/NAME@ALIAS of MLflow.")],
-    catalogue: Annotated[list[Path], typer.Argument(help="Catalogue files.")],
+    catalogue: Annotated[
+        list[Path],
+        typer.Argument(help="Catalogue: files, folders (Hive partitions too) or quoted patterns."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
     survey: SurveyOption = None,
     pdf: Annotated[
         Literal["quantiles", "grid", "none"], typer.Option(help="Form of p(z) to add.")
     ] = "quantiles",
+    output: Annotated[
+        Literal["parquet", "fits", "hdf5", "qp"] | None,
+        typer.Option("--format", help="Format of the output; by its name if left out."),
+    ] = None,
     keep: Annotated[
         list[str] | None, typer.Option(help="Column to carry over; may be repeated.")
     ] = None,
     name: Annotated[str, typer.Option(help="Start of the column names.")] = "photoz",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads that compute; one per processor if left out."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the same command, if it was interrupted.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Leave out what cannot be read; exit with status 3."),
+    ] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add redshifts with p(z) to a catalogue."""
+    """Add redshifts with p(z) to a catalogue of any size.
+
+    The output appears under its name once it is complete.
+    """
+    # The workers keep the processors busy; threads of the libraries would only wait for them.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     from photoz.scoring import score_catalogue
     from photoz.survey import load_survey
 
-    with progress_bars(quiet=quiet) as bar:
-        counts = score_catalogue(
+    with progress_bars(quiet=quiet, rate=True) as bar:
+        scored = score_catalogue(
             load_fitted(model),
             catalogue,
             out,
             survey=load_survey(survey) if survey else None,
             name=name,
             pdf=pdf,
+            output=output,
             keep=keep or (),
             overwrite=overwrite,
+            resume=resume,
+            skip_bad=skip_bad,
+            workers=workers,
             on_progress=Bars(bar),
+            on_message=lambda text: ERR.print(
+                f"photoz: {text}", markup=False, highlight=False, soft_wrap=True
+            ),
         )
+    counts = {"galaxies": scored.n_galaxies, **scored.flagged}
     if as_json:
-        typer.echo(json.dumps(counts))
+        typer.echo(json.dumps({**counts, "skipped": scored.skipped}))
     else:
         typer.echo(f"{out}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
+    if scored.skipped:
+        raise typer.Exit(_SKIPPED)
 
 
 @app.command()
@@ -62,6 +107,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a model on galaxies of known redshift, which should be new to it."""
+    import numpy as np
+
     from photoz.catalogue import read
     from photoz.evaluation import evaluate as evaluate_densities
     from photoz.survey import load_survey

@@ -1,0 +1,143 @@
+"""Parts: what an unfinished output has so far, so that the same command can go on with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+
+from photoz.catalogue import Place
+from photoz.errors import InputError
+
+__all__ = ["Part", "Parts"]
+
+PLACE = b"photoz.place"
+"""Key of a part's metadata under which stands how far it goes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some finished rows of an output.
+
+    Parameters
+    ----------
+    table
+        The rows.
+    end
+        Where in the catalogue reading goes on.
+    skipped
+        What of the catalogue could not be read so far.
+    """
+
+    table: pa.Table
+    end: Place
+    skipped: tuple[str, ...]
+
+
+class Parts:
+    """A hidden folder beside an output: its finished parts, and the output as far as it goes.
+
+    Used as a context: what is there when it is left by an error stays for the next run.
+
+    Parameters
+    ----------
+    out
+        The output.
+    command
+        Everything that the output depends on.
+    """
+
+    def __init__(self, out: Path, command: Mapping[str, object]) -> None:
+        self.out = out
+        self.folder = out.with_name(f".{out.name}.parts")
+        self.command = dict(command)
+        self._n_parts = 0
+
+    @property
+    def unfinished(self) -> Path:
+        """The output, as long as it is not complete."""
+        return self.folder / "output"
+
+    def exist(self) -> bool:
+        """Whether an earlier run was left unfinished."""
+        return self.folder.exists()
+
+    def were_published(self) -> bool:
+        """Whether an earlier run was complete but for its tidying up."""
+        return (self.folder / "complete").exists() and not self.unfinished.exists()
+
+    def begin(self, *, resume: bool) -> None:
+        """Make the folder, or take it over with what is in it.
+
+        Raises
+        ------
+        InputError
+            If it is to be taken over, but is of another command.
+        """
+        if self.exist() and resume:
+            self._check_command()
+        elif self.exist():
+            shutil.rmtree(self.folder)
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "command.json").write_text(json.dumps(self.command), encoding="utf-8")
+
+    def finished(self) -> Iterator[Part]:
+        """The parts of an earlier run, in order; a damaged one ends them."""
+        while True:
+            path = self._path(self._n_parts)
+            try:
+                table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+                metadata = dict(table.schema.metadata)
+                place = json.loads(metadata.pop(PLACE))
+            except (FileNotFoundError, pa.ArrowInvalid):
+                return
+            self._n_parts += 1
+            end = Place(place["file"], place["row"])
+            yield Part(table.replace_schema_metadata(metadata), end, tuple(place["skipped"]))
+
+    def add(self, table: pa.Table, end: Place, skipped: Sequence[str]) -> None:
+        """Keep finished rows; they count once they are there as a whole."""
+        place = json.dumps({"file": end.file, "row": end.row, "skipped": list(skipped)})
+        marked = table.replace_schema_metadata({**(table.schema.metadata or {}), PLACE: place})
+        path = self._path(self._n_parts)
+        growing = path.with_suffix(".growing")
+        with pa.ipc.new_file(growing, marked.schema) as stream:
+            stream.write_table(marked)
+        growing.replace(path)
+        self._n_parts += 1
+
+    def publish(self) -> None:
+        """Give the output its name, and tidy up."""
+        (self.folder / "complete").touch()
+        self.unfinished.replace(self.out)
+        shutil.rmtree(self.folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.unfinished.unlink(missing_ok=True)
+        if self.exist() and not self._path(0).exists():
+            shutil.rmtree(self.folder)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:08d}.arrow"
+
+    def _check_command(self) -> None:
+        try:
+            earlier = json.loads((self.folder / "command.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            earlier = {}
+        differing = [key for key, value in self.command.items() if earlier.get(key) != value]
+        if differing:
+            msg = (
+                f"{self.folder} is of a run with another {', '.join(differing)}, and cannot be "
+                "continued; repeat its command, or begin anew without --resume."
+            )
+            raise InputError(msg)

@@ -1,0 +1,176 @@
+"""Task: what happens to each piece of a catalogue, and what the output says of its columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+import photoz
+from photoz.catalogue import Chunk, QpLayout, Source, to_array
+from photoz.errors import InputError
+from photoz.model import FittedModel
+from photoz.pdf import FloatArray
+from photoz.photometry import photometry_from_columns
+from photoz.prediction import FLAGS, QUANTILE_LEVELS, PdfColumn, prediction_columns
+from photoz.survey import Survey
+
+__all__ = ["Task"]
+
+PHOT = "src.redshift.phot"
+
+NOTES = {
+    "z_mode": (PHOT, "redshift at the highest p(z)"),
+    "z_median": (f"{PHOT};stat.median", "redshift at CDF .5"),
+    "z_mean": (f"{PHOT};stat.mean", "mean redshift"),
+    "z_std": (f"stat.stdev;{PHOT}", "standard deviation of the redshift"),
+    "z_err68_low": (f"{PHOT};stat.min", "redshift at CDF .16"),
+    "z_err68_high": (f"{PHOT};stat.max", "redshift at CDF .84"),
+    "z_err95_low": (f"{PHOT};stat.min", "redshift at CDF .025"),
+    "z_err95_high": (f"{PHOT};stat.max", "redshift at CDF .975"),
+    "odds": ("stat.probability", "probability within mode +- 0.06 (1 + mode)"),
+    "flag": ("meta.code.qual", "; ".join(f"{bit}: {text}" for bit, text in FLAGS.items())),
+    "quantiles": (PHOT, "redshifts at the CDF levels of the file's metadata"),
+    "density": ("stat.probability", "p(z) per unit redshift on the grid of the file's metadata"),
+}
+"""UCD and description of each column of a prediction."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What to do with a catalogue.
+
+    Parameters
+    ----------
+    model
+        A fitted model.
+    survey
+        What the columns are called.
+    name, pdf
+        As in `prediction_columns`.
+    keep
+        Further columns to carry over.
+    """
+
+    model: FittedModel
+    survey: Survey
+    name: str
+    pdf: PdfColumn
+    keep: Sequence[str]
+
+    def __post_init__(self) -> None:
+        bands, expected = self.survey.bands, self.model.survey.bands
+        if bands != expected:
+            msg = (
+                f"the model was trained on the bands {', '.join(expected)}, the survey has "
+                f"{', '.join(bands)}; give a survey with the same bands in that order."
+            )
+            raise InputError(msg)
+
+    def columns(self, source: Source) -> list[str]:
+        """Columns that must be there, and those that are read if they are."""
+        survey, optional = self.survey, self.model.optional_bands
+        bands = [band for band in survey.bands if band not in optional]
+        needed = [*survey.columns_needed(bands), *self.keep]
+        helpful = [*filter(None, [survey.id]), *survey.columns_needed()]
+        return list(dict.fromkeys([*needed, *source.find(helpful)]))
+
+    def id_column(self, columns: Sequence[str]) -> str:
+        """Name of the output's first column: the survey's id, else ``objectId``."""
+        return str(self.survey.id) if self.survey.id in columns else "objectId"
+
+    def score(self, chunk: Chunk, first_row: int) -> pa.Table:
+        """Output rows of a piece of the catalogue.
+
+        Parameters
+        ----------
+        chunk
+            The piece, with the columns that `columns` names.
+        first_row
+            Number of its first row, for a catalogue without ids.
+
+        Raises
+        ------
+        InputError
+            If a column that must hold numbers does not.
+        """
+        table, id_name = chunk.table, self.id_column(chunk.table.column_names)
+        arrays = {column: to_array(table[column]) for column in table.column_names}
+        optional = self.model.optional_bands
+        try:
+            photometry, _ = photometry_from_columns(arrays, self.survey, optional_bands=optional)
+        except InputError as error:
+            msg = f"{chunk.path}, rows {chunk.first} and following: {error}"
+            raise InputError(msg) from None
+        predicted = prediction_columns(self.model, photometry, name=self.name, pdf=self.pdf)
+        numbers = pa.array(np.arange(first_row, first_row + len(table)))
+        columns: dict[str, Any] = {id_name: numbers}
+        columns |= {column: table[column] for column in self._kept(table)}
+        columns |= {column: _as_arrow(values) for column, values in predicted.items()}
+        # One batch: files of the same rows shall have the same bytes.
+        return pa.table(columns, self._schema(columns, table.schema)).combine_chunks()
+
+    def layout(self, id_name: str) -> QpLayout:
+        """What of the output is what to qp.
+
+        Raises
+        ------
+        InputError
+            If p(z) is not in the output.
+        """
+        if self.pdf == "none":
+            msg = "a qp ensemble holds p(z), got pdf 'none'; ask for quantiles or a grid (--pdf)."
+            raise InputError(msg)
+        is_grid = self.pdf == "grid"
+        return QpLayout(
+            f"{self.name}_{'density' if is_grid else 'quantiles'}",
+            None if is_grid else QUANTILE_LEVELS,
+            self.model.z_grid,
+            {id_name: "object_id", f"{self.name}_z_mode": "zmode"},
+        )
+
+    def _kept(self, table: pa.Table) -> list[str]:
+        carried = [self.survey.id] if self.survey.id in table.column_names else []
+        return list(dict.fromkeys([*map(str, carried), *self.keep]))
+
+    def _schema(self, columns: dict[str, Any], source: pa.Schema) -> pa.Schema:
+        notes = {
+            f"{self.name}_{key}": {"ucd": ucd, "description": text}
+            for key, (ucd, text) in NOTES.items()
+        }
+        fields = [
+            pa.field(name, column.type, metadata=notes.get(name) or _notes(source, name))
+            for name, column in columns.items()
+        ]
+        return pa.schema(fields, self._metadata())
+
+    def _metadata(self) -> dict[str, str]:
+        """What a reader of the file has to know: levels, grid, flags, units and UCDs."""
+        z_grid = self.model.z_grid
+        content = {
+            "version": photoz.__version__,
+            "quantile_levels": QUANTILE_LEVELS,
+            "z_grid": {"z_max": float(z_grid[-1]), "n_z": len(z_grid)},
+            "flags": FLAGS,
+            "units": {"redshifts": "dimensionless", "density": "per unit redshift"},
+            "ucd": {f"{self.name}_{key}": ucd for key, (ucd, _) in NOTES.items()},
+        }
+        return {f"photoz.{key}": json.dumps(value) for key, value in content.items()}
+
+
+def _as_arrow(values: FloatArray | NDArray[np.integer]) -> pa.Array:
+    if values.ndim == 1:
+        return pa.array(values)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+
+
+def _notes(source: pa.Schema, name: str) -> dict[bytes, bytes]:
+    """What the catalogue says of a column that is carried over."""
+    place = source.get_field_index(name)
+    metadata = source.field(place).metadata or {} if place >= 0 else {}
+    return {key: value for key, value in metadata.items() if not key.startswith(b"PARQUET:")}
