@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz.calibration_steps import PitMap, PowerTable, Temperature
+from photoz.conformal import ConformalMap
 from photoz.log_score import Truth, assign_folds
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.resolution import blocks
@@ -32,11 +33,14 @@ class Calibration:
         Map of the cumulative distribution; None leaves p(z) as it is.
     n_galaxies
         Number of galaxies that it was learned from.
+    conformal
+        Last map, for coverage that holds for finite samples; None without one.
     """
 
     temperature: Temperature | None = None
     pit_map: PitMap | None = None
     n_galaxies: int = 0
+    conformal: ConformalMap | None = None
 
     @classmethod
     def fit(
@@ -114,7 +118,7 @@ class Calibration:
             Features of the same galaxies, shape ``(n_galaxies, n_features)``.
         """
         features = _check_features(X, pz)
-        if self.temperature is None and self.pit_map is None:
+        if self.temperature is None and self.pit_map is None and self.conformal is None:
             return pz
         density = np.empty_like(pz.density)
         for rows in blocks(pz):
@@ -123,6 +127,8 @@ class Calibration:
                 block = self.temperature.apply(block, pz.step, features[rows])
             if self.pit_map is not None:
                 block = self.pit_map.apply(block, pz.step)
+            if self.conformal is not None:
+                block = self.conformal.apply(block, pz.step)
             density[rows] = block
         return RedshiftPDF(pz.z_grid, density)
 
@@ -140,7 +146,12 @@ class Calibration:
             else step(**{key: tuple(values) for key, values in content[name].items()})
             for name, step in steps.items()
         }
-        return cls(**built, n_galaxies=content["n_galaxies"])
+        conformal = content.get("conformal")  # calibrations of earlier releases have none
+        return cls(
+            **built,
+            n_galaxies=content["n_galaxies"],
+            conformal=ConformalMap.from_dict(conformal) if conformal else None,
+        )
 
 
 @dataclass(frozen=True, eq=False)

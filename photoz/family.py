@@ -11,7 +11,7 @@ from typing import Any
 import photoz
 from photoz.estimators.base import OnStep
 from photoz.outcome import Outcome, test_model
-from photoz.protocol import Candidate, calibrate, default_parameters, hold_back
+from photoz.protocol import Candidate, add_conformal, calibrate, default_parameters, hold_back
 from photoz.samples import Samples
 from photoz.search import Scored, SearchResult, Trial, search, study_name
 from photoz.settings import FLOORS, Experiment
@@ -93,11 +93,13 @@ class Family:
         """
         held_back = hold_back(candidate, self.samples)
         started = time.perf_counter()
-        model = candidate.fit(self.samples.fitted)
+        model = candidate.fit(self.samples.final)
         fit_seconds = time.perf_counter() - started
         validated = held_back.complete.pz
         if self.name not in FLOORS:
             model.calibration, validated = calibrate(model.features, held_back)
+            if self.samples.is_kept.any():
+                add_conformal(model, self.samples.kept)
         outcome = test_model(
             self.name,
             candidate.parameters,

@@ -13,7 +13,7 @@ from photoz.evaluation import Evaluation, evaluate
 from photoz.importance import Importance, permutation_importance
 from photoz.model import FittedModel, PhotozModel
 from photoz.pdf import RedshiftPDF
-from photoz.protocol import HeldBack, calibrate
+from photoz.protocol import HeldBack, add_conformal, calibrate
 from photoz.samples import Samples
 from photoz.search import SearchResult
 
@@ -152,6 +152,8 @@ def blend_families(members: Mapping[str, Outcome], samples: Samples, seed: int) 
         {name: _single(member.model, name) for name, member in members.items()}, pool
     )
     model.calibration, validated = calibrate(model.features, held_back)
+    if samples.is_kept.any():
+        add_conformal(model, samples.kept)
     return test_model(
         "blend",
         pool.to_dict(),

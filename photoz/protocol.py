@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photoz.augment import Augmentation
+from photoz.blend import PhotozBlend
 from photoz.calibration import Calibration
+from photoz.conformal import ConformalMap
 from photoz.estimators import get_estimator
 from photoz.estimators.base import OnStep
 from photoz.features import PhotometricFeatures
 from photoz.log_score import Truth
-from photoz.metrics import score
+from photoz.metrics import pit, score
 from photoz.model import FittedModel, PhotozModel
 from photoz.pdf import RedshiftPDF
 from photoz.samples import Sample, Samples
@@ -216,6 +218,22 @@ def calibrate(
     }
     validated = Calibration.cross_fit(*arguments, **settings)
     return Calibration.fit(*arguments, **settings), validated[: held_back.n_complete]
+
+
+def add_conformal(model: PhotozModel | PhotozBlend, kept: Sample) -> None:
+    """Put the map of finite-sample coverage behind a model's calibration.
+
+    Parameters
+    ----------
+    model
+        A fitted and calibrated model.
+    kept
+        Galaxies that it has not seen.
+    """
+    pits = pit(kept.z_spec, model.predict_pdf(kept.photometry))
+    model.calibration = replace(
+        model.calibration or Calibration(), conformal=ConformalMap.fit(pits)
+    )
 
 
 def default_parameters(family: str) -> dict[str, Any]:

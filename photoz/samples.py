@@ -117,6 +117,9 @@ class Samples:
         Of the sorted lines ``id,part``.
     is_simulated
         Whether the galaxies are simulated, where that is known.
+    is_kept
+        Which of the fitted galaxies the final fit does not see, for conformal coverage; shape
+        ``(n_fitted,)``.
     """
 
     fitted: Sample
@@ -133,6 +136,7 @@ class Samples:
     sha256: str
     split_sha256: str
     is_simulated: bool
+    is_kept: NDArray[np.bool_]
 
     @property
     def train(self) -> Sample:
@@ -143,6 +147,16 @@ class Samples:
     def validation(self) -> Sample:
         """Galaxies that score the fits of a search."""
         return self.fitted[self.is_validation]
+
+    @property
+    def final(self) -> Sample:
+        """Galaxies of the final fit."""
+        return self.fitted[~self.is_kept]
+
+    @property
+    def kept(self) -> Sample:
+        """Galaxies that no fit of the final model sees, for conformal coverage."""
+        return self.fitted[self.is_kept]
 
     @property
     def has_many_rows(self) -> bool:
@@ -170,6 +184,7 @@ class Samples:
             "implausible": self.implausible,
             "sha256": self.sha256,
             "simulated": self.is_simulated,
+            **({"n_conformal": int(self.is_kept.sum())} if self.is_kept.any() else {}),
         }
 
     def describe(self) -> str:
@@ -237,6 +252,7 @@ def load_samples(experiment: Experiment, data: Path = Path("data")) -> Samples:
         sha256=_hash_files([*train_paths, *test_paths]),
         split_sha256=parts.sha256,
         is_simulated=is_simulated,
+        is_kept=_keep(experiment, parts.groups[rows]),
     )
 
 
@@ -286,6 +302,15 @@ def _numbers(catalogue: Catalogue, column: str) -> FloatArray:
         msg = f"column {column!r} must hold finite numbers from 0; mend it or drop such rows."
         raise InputError(msg)
     return numbers
+
+
+def _keep(experiment: Experiment, groups: NDArray[Any]) -> NDArray[np.bool_]:
+    """Galaxies kept out of the final fit; groups of the split stay together."""
+    share = experiment.calibration.conformal
+    if share == 0:
+        return np.zeros(len(groups), dtype=np.bool_)
+    first = folds(groups, n_folds=round(1 / share), seed=experiment.seed + 1) == 0
+    return np.asarray(first, dtype=np.bool_)
 
 
 def _ids(catalogue: Catalogue, parts: Split) -> NDArray[Any]:

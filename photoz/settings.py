@@ -136,6 +136,12 @@ class FeatureSettings(_Settings):
     extra: Names = ()
 
 
+class CalibrationSettings(_Settings):
+    """Table ``[calibration]``."""
+
+    conformal: float = Field(default=0.0, ge=0, le=0.5)
+
+
 class SearchSettings(_Settings):
     """Table ``[search]``."""
 
@@ -175,6 +181,7 @@ class Experiment(_Settings):
     split: SplitSettings = SplitSettings()
     augment: AugmentSettings = AugmentSettings()
     features: FeatureSettings = FeatureSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
     search: SearchSettings = SearchSettings()
     tracking: TrackingSettings = TrackingSettings()
     estimators: dict[str, dict[str, Any]] = Field(default_factory=_default_estimators)

@@ -22,7 +22,7 @@ measurements
 photometry
 point_metrics log_score resolution identity
 catalogue metrics augment features split mock pooling
-calibration_steps
+calibration_steps conformal
 bootstrap datasets calibration estimators
 cells model
 blend settings study
