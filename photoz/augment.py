@@ -13,7 +13,7 @@ __all__ = ["Augmentation", "without_one_band"]
 
 _ONE_MAGNITUDE = 0.4 * np.log(10)
 # Copies stand in for galaxies that were not observed; a large sample needs none.
-_MOST_ROWS = 1_000_000
+_MOST_ROWS = 300_000
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Augmentation:
     noise_copies
         Copies of each galaxy beside the original. Listed noise and band dropout need at
         least one and make it even where 0 is asked for. Where galaxies are so many that
-        their copies would exceed a million rows, fewer are made.
+        their copies would exceed 300,000 rows, fewer are made.
     noise_scale
         Hidden noise, in units of each flux error (capped at 1 mag): the copy keeps the
         error of the original. It regularises.

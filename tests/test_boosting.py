@@ -293,3 +293,11 @@ def test_no_component_is_narrower_than_two_steps_of_the_grid():
 
     assert sigmas.min() >= 0.2
     assert sigmas.min() < 0.3
+
+
+def test_large_training_sets_are_bounded():
+    X, z_spec = draw(600, 0)
+    boosting = BoostingPhotoz(**SMALL, max_rows=200, random_state=0).fit(X, z_spec)
+    rows = np.sort(np.random.default_rng(0).permutation(600)[:200])
+
+    assert_allclose(boosting.scaling_.table, Scaling.learn(X[rows]).table)

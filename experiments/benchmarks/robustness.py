@@ -19,7 +19,7 @@ from photoz.augment import without_one_band
 from photoz.metrics import crps
 from photoz.photometry import Photometry, State
 from photoz.protocol import Candidate, calibrate, hold_back
-from photoz.samples import Samples, load_samples
+from photoz.samples import Sample, Samples, load_samples
 from photoz.settings import Experiment
 
 FAMILIES = ("forest", "boosting", "network")
@@ -111,16 +111,24 @@ def labels(candidate: Candidate, samples: Samples) -> None:
         show(f"reliability {reliability}", samples.test.z_spec, pz)
 
 
-def degenerate(candidate: Candidate, samples: Samples) -> None:  # noqa: ARG001
+def degenerate(candidate: Candidate, samples: Samples) -> None:
     """Mock galaxies of two branches; the truth's own score is the best there is."""
     train = photoz.make_mock_catalogue(10_000, degenerate=True, random_state=0)
     new = photoz.make_mock_catalogue(2_000, degenerate=True, random_state=1)
     z_max = float(1.05 * (1 + train.z_spec.max()) - 1)
-    n_z = int(np.ceil(z_max / 0.004)) + 1
-    own = {"z_max": z_max, "n_z": n_z, "features.errors": True}
-    model = Candidate(candidate.family, own, photoz.load_survey("lsst"), 0).model()
-    model.fit(train.photometry, train.z_spec)
-    pz = model.predict_pdf(new.photometry)
+    grid = {"z_max": z_max, "n_z": int(np.ceil(z_max / 0.004)) + 1}
+    own = {**candidate.parameters, **grid, "features.errors": True}
+    sizes = np.arange(len(train))
+    branches = replace(
+        samples,
+        fitted=Sample(train.photometry, train.z_spec),
+        is_validation=sizes % 5 == 0,
+        is_kept=sizes < 0,
+        folds=sizes % 5,
+    )
+    for tuned in ("bandwidth", "temperature"):
+        own.pop(tuned, None)
+    pz = fit(replace(candidate, parameters=own), branches).predict_pdf(new.photometry)
     show("two branches", new.z_spec, pz)
     truth = new.true_pdf(pz.z_grid)
     show("the truth", new.z_spec, truth)

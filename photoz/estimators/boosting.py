@@ -50,6 +50,9 @@ class BoostingPhotoz(PhotozEstimator):
         Strength of the penalty on slopes within a leaf, in galaxies.
     row_fraction
         Share of the rows that a round draws.
+    max_rows
+        Most rows that are fitted, a random part of more; it bounds time on large training
+        sets, from which so few leaves learn nothing further.
     patience
         Rounds without a lower validation loss after which a fit ends.
     z_max, n_z
@@ -75,6 +78,7 @@ class BoostingPhotoz(PhotozEstimator):
         min_leaf: float = 20,
         ridge: float = 10.0,
         row_fraction: float = 0.5,
+        max_rows: int = 300_000,
         patience: int = 20,
         z_max: float | None = None,
         n_z: int = 501,
@@ -88,6 +92,7 @@ class BoostingPhotoz(PhotozEstimator):
         self.min_leaf = min_leaf
         self.ridge = ridge
         self.row_fraction = row_fraction
+        self.max_rows = max_rows
         self.patience = patience
         self.z_max = z_max
         self.n_z = n_z
@@ -111,13 +116,15 @@ class BoostingPhotoz(PhotozEstimator):
         return {"patience": 10}
 
     def _fit(self, train: Rows, validation: Rows | None, on_step: OnStep | None) -> None:
+        generator = np.random.default_rng(self.random_state)
+        if len(train) > self.max_rows:
+            train = train[np.sort(generator.permutation(len(train))[: self.max_rows])]
         self.scaling_ = Scaling.learn(train.X)
         self.start_ = starting_scores(train, self.n_components, self._narrowest)
         likelihood = self._likelihood(train)
         features, scores = self._start(train.X)
         held_out = None if validation is None else self._start(validation.X)
         booster = self._booster(train) if _varies(train.X) else None
-        generator = np.random.default_rng(self.random_state)
         rounds: list[tuple[int, FloatArray]] = []
         losses: list[float] = []
         for step in range(1, self.n_rounds + 1):
