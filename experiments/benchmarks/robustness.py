@@ -114,9 +114,9 @@ def labels(candidate: Candidate, samples: Samples) -> None:
 def degenerate(candidate: Candidate, samples: Samples) -> None:
     """Mock galaxies of two branches; the truth's own score is the best there is."""
     train = photoz.make_mock_catalogue(10_000, degenerate=True, random_state=0)
-    new = photoz.make_mock_catalogue(2_000, degenerate=True, random_state=1)
+    new = photoz.make_mock_catalogue(1_000, degenerate=True, random_state=1)
     z_max = float(1.05 * (1 + train.z_spec.max()) - 1)
-    grid = {"z_max": z_max, "n_z": int(np.ceil(z_max / 0.004)) + 1}
+    grid = {"z_max": z_max, "n_z": int(np.ceil(z_max / 0.01)) + 1}
     own = {**candidate.parameters, **grid, "features.errors": True}
     sizes = np.arange(len(train))
     branches = replace(
