@@ -13,6 +13,7 @@ from photoz.augment import Augmentation
 from photoz.calibration import Calibration
 from photoz.estimators.base import OnStep, PhotozEstimator
 from photoz.features import PhotometricFeatures
+from photoz.occupancy import Occupancy
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.photometry import Photometry, State
 from photoz.survey import Survey
@@ -41,7 +42,7 @@ class FittedModel(Protocol):
         """Redshift densities of galaxies."""
 
     def outside_training(self, photometry: Photometry) -> NDArray[np.bool_]:
-        """Whether each galaxy lies outside the training range in any band."""
+        """Whether each galaxy lies outside the training range in any band, or in its colours."""
 
 
 class PhotozModel:
@@ -67,6 +68,9 @@ class PhotozModel:
         Bands that training saw unobserved or dropped out.
     training_range
         Lowest and highest luptitude (AB mag) of each band among the training galaxies.
+    occupancy
+        Where in the joint space of colours and magnitude the training galaxies lie; None in
+        models with a single band, and in bundles of photoz before it was learned.
     provenance
         Where the model comes from: hashes of data and split, seed, date, versions, metrics.
 
@@ -99,6 +103,7 @@ class PhotozModel:
         self.calibration = calibration
         self.optional_bands: tuple[str, ...] = ()
         self.training_range: dict[str, tuple[float, float]] = {}
+        self.occupancy: Occupancy | None = None
         self.provenance: dict[str, Any] = {}
 
     def fit(
@@ -168,7 +173,7 @@ class PhotozModel:
         return self.estimator.z_grid_
 
     def outside_training(self, photometry: Photometry) -> NDArray[np.bool_]:
-        """Whether each galaxy lies outside the training range in any band.
+        """Whether each galaxy lies outside the training range in any band, or in its colours.
 
         Returns
         -------
@@ -177,6 +182,8 @@ class PhotozModel:
         low, high = np.array([self.training_range[band] for band in photometry.bands]).T
         luptitude = photometry.luptitude(self.features.depth_)
         outside: NDArray[np.bool_] = ((luptitude < low) | (luptitude > high)).any(axis=1)
+        if self.occupancy is not None:
+            outside |= self.occupancy.is_outside(luptitude)
         return outside
 
     def restore(self, content: Mapping[str, Any]) -> Self:
@@ -185,6 +192,8 @@ class PhotozModel:
         self.training_range = {
             band: (low, high) for band, (low, high) in content["training_range"].items()
         }
+        occupancy = content.get("occupancy")
+        self.occupancy = Occupancy.from_dict(occupancy) if occupancy else None
         return self
 
     def learned(self) -> dict[str, Any]:
@@ -192,6 +201,7 @@ class PhotozModel:
         return {
             "optional_bands": list(self.optional_bands),
             "training_range": {band: list(ends) for band, ends in self.training_range.items()},
+            "occupancy": self.occupancy.to_dict() if self.occupancy else None,
         }
 
     def _describe_training(self, photometry: Photometry) -> None:
@@ -206,6 +216,7 @@ class PhotozModel:
             band: (float(np.nanmin(luptitude[:, k])), float(np.nanmax(luptitude[:, k])))
             for k, band in enumerate(bands)
         }
+        self.occupancy = Occupancy.learn(luptitude) if len(bands) > 1 else None
 
 
 def _take(values: ArrayLike | None, rows: NDArray[np.intp]) -> FloatArray | None:

@@ -25,7 +25,7 @@ QUANTILE_LEVELS = (
 FLAGS = {
     1: "a band was not observed",
     2: "a band was not detected",
-    4: "a band lies outside the range of the training galaxies",
+    4: "a band or a combination of colours lies outside those of the training galaxies",
     8: "p(z) reaches the upper end of the grid",
     16: "p(z) has more than one peak",
     32: "no usable photometry: the redshifts are NaN",

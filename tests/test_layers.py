@@ -21,7 +21,7 @@ survey
 measurements
 photometry
 point_metrics log_score resolution identity
-catalogue metrics augment features split mock pooling
+catalogue metrics augment features split mock pooling occupancy
 calibration_steps conformal
 bootstrap datasets calibration estimators
 cells model

@@ -9,8 +9,8 @@ from photoz.features import PhotometricFeatures
 from photoz.metrics import crps
 from photoz.mock import make_mock_catalogue
 from photoz.model import PhotozModel
-from photoz.photometry import State
-from photoz.survey import load_survey
+from photoz.photometry import Photometry, State
+from photoz.survey import Survey, load_survey
 
 
 class Spy(TrainzPhotoz):
@@ -93,8 +93,35 @@ def test_outside_training_is_one_band_too_bright(model, mock, test_photometry):
         test_photometry.state,
     )
 
-    assert not model.outside_training(mock.photometry[:500]).any()
+    assert model.outside_training(mock.photometry[:500]).mean() < 0.02
     assert model.outside_training(bright).all()
+
+
+def test_outside_training_is_also_a_combination_that_training_never_saw(model, mock):
+    """Each band alone is that of some training galaxy."""
+    train = mock.photometry[:500]
+    rows = [np.argsort(train.flux[:, k])[[100, 400]] for k in range(6)]
+    flux = np.array([train.flux[rows[k][:: -1 if k == 3 else 1], k] for k in range(6)]).T
+    low, high = np.array([model.training_range[band] for band in train.bands]).T
+    odd = Photometry(train.bands, flux, 0.1 * flux, np.full(flux.shape, 2, dtype=np.uint8))
+    luptitude = odd.luptitude(model.features.depth_)
+
+    assert ((luptitude >= low) & (luptitude <= high)).all()
+    assert model.outside_training(odd).all()
+
+
+def test_one_band_has_no_colours(mock):
+    photometry = Photometry(
+        ("i",), *(x[:, 3:4] for x in (mock.photometry.flux, mock.photometry.flux_error)),
+        mock.photometry.state[:, 3:4],
+    )  # fmt: skip
+    model = PhotozModel(
+        Survey(bands=["i"]), PhotometricFeatures(), Augmentation(noise_copies=0),
+        TrainzPhotoz(),
+    ).fit(photometry, mock.z_spec)  # fmt: skip
+
+    assert model.occupancy is None
+    assert not model.outside_training(photometry).any()
 
 
 def test_uncalibrated_is_what_the_estimator_says(mock, test_photometry):
