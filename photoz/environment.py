@@ -5,11 +5,19 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+import resource
 import subprocess
 from importlib.metadata import distributions
 from pathlib import Path
 
-__all__ = ["git_commit", "installed_distributions", "machine", "processors", "user_name"]
+__all__ = [
+    "git_commit",
+    "installed_distributions",
+    "machine",
+    "peak_memory",
+    "processors",
+    "user_name",
+]
 
 
 def git_commit(directory: Path | None = None) -> str | None:
@@ -36,8 +44,9 @@ def git_commit(directory: Path | None = None) -> str | None:
 
 
 def installed_distributions() -> str:
-    """What is installed, one ``name==version`` per line, as in a requirements file."""
-    found = {(item.name, item.version) for item in distributions() if item.name}
+    """What is installed, one ``name==version`` per line, as ``pip install -c`` takes it."""
+    # Local labels (2.13.0+cpu) name builds that no index offers.
+    found = {(item.name, item.version.partition("+")[0]) for item in distributions() if item.name}
     return "".join(
         f"{name}=={version}\n" for name, version in sorted(found, key=lambda it: it[0].lower())
     )
@@ -52,6 +61,13 @@ def machine() -> dict[str, str | int | float]:
         "processors": processors(),
         "memory_gb": round(memory / 1e9, 1),
     }
+
+
+def peak_memory() -> float:
+    """Most memory (MB) that this process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts bytes, Linux kilobytes.
+    return peak / (1e6 if platform.system() == "Darwin" else 1e3)
 
 
 def user_name() -> str:

@@ -56,6 +56,13 @@ class Outcome:
     importance: tuple[Importance, ...]
     search: SearchResult | None = None
 
+    @property
+    def learning_curve(self) -> dict[int, float]:
+        """Loss of the training rows by step of the final fit, where the estimator keeps it."""
+        estimator = getattr(self.model, "estimator", None)
+        curve: dict[int, float] = getattr(estimator, "learning_curve_", {})
+        return curve
+
     def entry(self, bundle: str | None, run_id: str | None) -> dict[str, Any]:
         """The estimator's part of ``report.json``."""
         found = self.search

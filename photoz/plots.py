@@ -16,12 +16,14 @@ from matplotlib.ticker import MaxNLocator
 from photoz.cells import Cell
 from photoz.errors import InputError
 from photoz.evaluation import Z_PHOT, Evaluation
+from photoz.importance import Importance
 
 __all__ = [
     "Tried",
     "compare_estimators",
     "plot_condition",
     "plot_evaluation",
+    "plot_importance",
     "plot_n_of_z",
     "plot_pit",
     "plot_scatter",
@@ -174,6 +176,21 @@ def plot_search(trials: Sequence[Tried], metric: str = "log_loss") -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel=f"{_LABELS.get(metric, metric)} on validation rows")
     figure.legend(frameon=False, ncols=4, loc="upper center")
+    return figure
+
+
+def plot_importance(importance: Sequence[Importance]) -> Figure:
+    """What each band is worth: rise of the log loss when it is shuffled, 2 standard errors."""
+    names = [item.name for item in importance]
+    figure, (axes,) = _panels(6.4, 1.1 + 0.3 * len(names))
+    axes.barh(
+        range(len(names)), [item.log_loss for item in importance], color=_BLUE, height=0.65,
+        xerr=[2 * item.standard_error for item in importance], ecolor=_GREY,
+    )  # fmt: skip
+    axes.axvline(0, color="black", linewidth=0.9)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set(xlabel="rise of the log loss when the band is shuffled", ylabel="band")
     return figure
 
 

@@ -13,8 +13,17 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from photoz.card import ModelCard
 from photoz.evaluation import Evaluation
-from photoz.plots import Tried, compare_estimators, plot_evaluation, plot_search, to_png
+from photoz.importance import Importance
+from photoz.plots import (
+    Tried,
+    compare_estimators,
+    plot_evaluation,
+    plot_importance,
+    plot_search,
+    to_png,
+)
 from photoz.settings import FLOORS
 
 __all__ = ["EstimatorDetails", "write_report"]
@@ -65,11 +74,20 @@ class EstimatorDetails:
         Trials of its search, if it had any.
     errors
         What was raised by trials that failed, by number.
+    importance
+        What each band is worth.
+    decided
+        Share of each parameter in what told good trials from others.
+    card
+        What the model is good for; the page shows that of the champion.
     """
 
     test: Evaluation
     trials: Sequence[Tried] = ()
     errors: Mapping[int, str] = field(default_factory=dict)
+    importance: Sequence[Importance] = ()
+    decided: Mapping[str, float] = field(default_factory=dict)
+    card: ModelCard | None = None
 
 
 def write_report(
@@ -108,6 +126,7 @@ def write_report(
         table=_metrics_table(report["estimators"]),
         definitions=_DEFINITIONS,
         comparison=_comparison(details),
+        card=details[report["champion"]].card if report["champion"] in details else None,
         cell_columns=_CELL_COLUMNS,
         sections=[
             _section(name, entry, details.get(name), metric)
@@ -128,6 +147,7 @@ class _Section:
     test: Evaluation | None = None
     n_by_state: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[int, str] = field(default_factory=dict)
+    decided: Mapping[str, float] = field(default_factory=dict)
     plots: Sequence[tuple[str, str]] = ()
 
 
@@ -145,6 +165,9 @@ def _section(
         (_CAPTIONS.get(key, "Metrics in bins of equal number."), _image(to_png(figure)))
         for key, figure in plot_evaluation(details.test).items()
     ]
+    if details.importance:
+        caption = "What each band is worth, with two standard errors."
+        plots.append((caption, _image(to_png(plot_importance(details.importance)))))
     if len(details.trials) > 1:
         plots.append(("Search history.", _image(to_png(plot_search(details.trials, metric)))))
     return _Section(
@@ -153,6 +176,7 @@ def _section(
         test=details.test,
         n_by_state={state: states.count(state) for state in dict.fromkeys(states)},
         errors=details.errors,
+        decided=details.decided,
         plots=plots,
     )
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 import photoz
 from photoz.bundle import save_model
+from photoz.card import make_card
 from photoz.outcome import Outcome
 from photoz.prediction import prediction_columns
 from photoz.report import EstimatorDetails, write_report
@@ -106,7 +107,7 @@ class Results:
         report: dict[str, Any] = json.loads(text)
         write_report(
             report,
-            {name: _details(outcome) for name, outcome in self.outcomes.items()},
+            {name: self._details(outcome) for name, outcome in self.outcomes.items()},
             self._folder / "report.html",
             metric=self.experiment.search.metric,
         )
@@ -151,6 +152,17 @@ class Results:
             "test": outcome.test.metrics,
         }
 
+    def _details(self, outcome: Outcome) -> EstimatorDetails:
+        trials = outcome.search.trials if outcome.search else ()
+        return EstimatorDetails(
+            outcome.test,
+            [(trial.number, trial.value, trial.state) for trial in trials],
+            {trial.number: trial.error for trial in trials if trial.error is not None},
+            outcome.importance,
+            outcome.search.importance if outcome.search else {},
+            make_card(outcome, self.experiment, self.samples),
+        )
+
     def _write_predictions(self) -> None:
         test = self.samples.test
         columns: dict[str, Any] = {
@@ -160,15 +172,6 @@ class Results:
         for name, outcome in self.outcomes.items():
             columns |= prediction_columns(outcome.model, test.photometry, name=name)
         pq.write_table(pa.table(columns), self._folder / "test_predictions.parquet")
-
-
-def _details(outcome: Outcome) -> EstimatorDetails:
-    trials = outcome.search.trials if outcome.search else ()
-    return EstimatorDetails(
-        outcome.test,
-        [(trial.number, trial.value, trial.state) for trial in trials],
-        {trial.number: trial.error for trial in trials if trial.error is not None},
-    )
 
 
 def library_versions() -> dict[str, str]:

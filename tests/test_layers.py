@@ -25,12 +25,13 @@ catalogue metrics augment features split mock pooling occupancy
 calibration_steps conformal
 bootstrap datasets calibration estimators
 cells model
-blend settings study
+blend importance settings study
 search evaluation bundle samples prediction
-importance protocol plots scoring
+protocol plots scoring
 outcome
+card
 family report tracking
-results
+record results
 experiment
 adapters
 cli

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from photoz import plots
 from photoz.errors import InputError
 from photoz.evaluation import evaluate
+from photoz.importance import Importance
 from photoz.pdf import RedshiftPDF
 
 N_GALAXIES = 500
@@ -79,6 +80,13 @@ def test_curve_runs_through_the_values_of_the_cells(evaluation, figures):
 def test_unknown_condition_is_named_with_the_known_ones(evaluation):
     with pytest.raises(InputError, match=r"against 'u' was evaluated; there are i \(AB mag\), z_"):
         plots.plot_condition(evaluation, "u")
+
+
+def test_importance_is_a_bar_per_band_in_their_order():
+    axes = plots.plot_importance([Importance("u", 0.1, 0.01), Importance("g", 0.4, 0.02)]).axes[0]
+
+    assert [bar.get_width() for bar in axes.patches] == [0.1, 0.4]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["u", "g"]
 
 
 def lines_by_label(figure):

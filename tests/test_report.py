@@ -4,7 +4,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from photoz.card import CardSection, CardTable, ModelCard
 from photoz.evaluation import evaluate
+from photoz.importance import Importance
 from photoz.pdf import RedshiftPDF
 from photoz.report import EstimatorDetails, write_report
 
@@ -193,6 +195,27 @@ def test_worst_cell_is_named(report, tmp_path, evaluations):
     text = Page(render(report, tmp_path, details)).text
 
     assert f"Worst cell: {worst.condition} {worst.label}, where coverage_68 is" in text
+
+
+def test_card_of_the_champion_bands_and_what_decided_are_shown(report, tmp_path, evaluations):
+    table = CardTable(["band", "AB mag"], [["g", "18 to 24"]])
+    card = ModelCard("x", [CardSection("Metrics", "TWICE"), CardSection("Limits", "here", table)])
+    details = {
+        name: EstimatorDetails(
+            found,
+            importance=[Importance("g", 0.5, 0.1)],
+            decided={"min_leaf": 0.75, "n_trees": 0.25},
+            card=card,
+        )
+        for name, found in evaluations.items()
+    }
+
+    text = Page(render(report, tmp_path, details)).text
+
+    assert "Model card: network Limits here band AB mag g 18 to 24" in text
+    assert "TWICE" not in text
+    assert text.count("What each band is worth") == 2
+    assert "min_leaf 75 % n_trees 25 %" in text
 
 
 def test_search_history_and_failures_are_shown(report, tmp_path, evaluations):

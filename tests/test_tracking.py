@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -113,7 +114,8 @@ def test_metrics_are_grouped_by_what_they_are_of(make, client):
         tracked.log_metrics("test", METRICS, INTERVALS)
         tracked.log_metrics("time", {"fit_seconds": 2.5})
 
-    assert client.get_run(tracked.run_id).data.metrics == {
+    metrics = client.get_run(tracked.run_id).data.metrics
+    assert {key: metrics[key] for key in metrics if not key.startswith("system/")} == {
         "validation/crps": 0.04,
         "test/cde_loss": -9.5,
         "test/crps": 0.03,
@@ -132,6 +134,42 @@ def test_held_out_metrics_stand_on_top_of_the_page_of_a_run(make, client):
     note = client.get_run(tracked.run_id).data.tags["mlflow.note.content"]
     assert note.startswith("200 held-out galaxies\n")
     assert "| cde_loss | -9.5 | -9.8 to -9.2 |" in note
+
+
+def test_a_card_stands_on_the_page_of_the_run_and_beside_its_model(make, client, bundle):
+    tracking = make()
+
+    with tracking.run("forest") as tracked:
+        tracked.log_metrics("test", METRICS)
+        tracked.describe("# Card\n\nhttps://me:Pa55w0rd@host")
+        version = tracked.log_model(bundle)
+
+    card = "# Card\n\nhttps://***@host"
+    run = client.get_run(tracked.run_id)
+    assert run.data.tags["mlflow.note.content"] == card
+    assert Path(client.download_artifacts(tracked.run_id, "model_card.md")).read_text() == card
+    described = client.get_model_version(tracking.model_name, version).description
+    assert described == f"cde_loss -9.5, crps 0.03\n\n{card}"
+
+
+def test_a_curve_has_its_steps(make, client):
+    with make().run("network") as tracked:
+        tracked.log_curve("learning_curve/training", {10: 0.5, 20: 0.25})
+        tracked.log_curve("learning_curve/validation", {})
+
+    history = client.get_metric_history(tracked.run_id, "learning_curve/training")
+    assert [(point.step, point.value) for point in history] == [(10, 0.5), (20, 0.25)]
+
+
+def test_a_run_tells_the_load_of_the_machine(make, client, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    with make().run("forest") as tracked:
+        time.sleep(1)
+
+    metrics = client.get_run(tracked.run_id).data.metrics
+    assert metrics["system/process_peak_memory_megabytes"] > 50
+    assert 0 <= metrics["system/cpu_utilization_percentage"] <= 100
+    assert "SystemMetricsMonitor" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_every_trial_is_a_run_below_its_estimator(make, client):
@@ -199,7 +237,9 @@ def test_a_run_keeps_the_environment_that_made_it(make, client):
     machine = json.loads((place / "machine.json").read_text())
     assert machine["processors"] >= 1
     assert machine["memory_gb"] > 0
-    assert f"mlflow=={mlflow.__version__}" in (place / "requirements.txt").read_text().split()
+    constraints = (place / "constraints.txt").read_text().split()
+    assert f"mlflow=={mlflow.__version__}" in constraints
+    assert not [line for line in constraints if "+" in line]
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, Metric, Param
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 import photoz
-from photoz.environment import git_commit, installed_distributions, machine, user_name
+from photoz.environment import (
+    git_commit,
+    installed_distributions,
+    machine,
+    peak_memory,
+    user_name,
+)
 from photoz.errors import without_password
 from photoz.process import is_gone, process_name
 from photoz.tracking.contents import Content, TrackedData, write_content
@@ -85,7 +92,7 @@ class Tracking:
             self.common_tags |= {"git_commit": commit, "mlflow.source.git.commit": commit}
         self._environment: dict[str, Content] = {
             "environment/machine.json": machine(),
-            "environment/requirements.txt": installed_distributions(),
+            "environment/constraints.txt": installed_distributions(),
         }
 
     @property
@@ -115,7 +122,9 @@ class Tracking:
         }
         run_id = client.create_run(self.experiment_id, tags=tags, run_name=estimator).info.run_id
         status = "FAILED"
+        watch = SystemMetricsMonitor(run_id, tracking_uri=self._store.uri)
         try:
+            watch.start()
             client.log_inputs(run_id, datasets=self.data.inputs())
             run = EstimatorRun(self, client, run_id, estimator)
             run.log_artifacts(self._environment)
@@ -128,6 +137,8 @@ class Tracking:
             status = "KILLED"
             raise
         finally:
+            watch.finish()
+            client.log_metric(run_id, "system/process_peak_memory_megabytes", peak_memory())
             client.set_terminated(run_id, status)
 
     def promote(self, version: str) -> Verdict:
@@ -164,6 +175,7 @@ class EstimatorRun:
         self._estimator = estimator
         self._best = math.inf
         self._headline = ""
+        self._card = ""
         self._of_model: list[Metric] = []
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
@@ -199,6 +211,19 @@ class EstimatorRun:
         self._of_model += logged if dataset else []
         if part == "test":
             self._describe(metrics, intervals or {})
+
+    def log_curve(self, name: str, curve: Mapping[int, float]) -> None:
+        """Log a metric that changes with the step; nothing if there is no step."""
+        if curve:
+            now = _milliseconds()
+            points = [Metric(name, float(value), now, step) for step, value in curve.items()]
+            self._client.log_batch(self.run_id, points)
+
+    def describe(self, card: str) -> None:
+        """Put a model card (Markdown) on top of the run's page, and beside its model."""
+        self._card = without_password(card)
+        self._client.set_tag(self.run_id, "mlflow.note.content", self._card)
+        self.log_artifacts({"model_card.md": self._card})
 
     def log_trial(self, trial: Trial) -> None:
         """Log a trial as a run below this one, and the best value so far as a curve."""
@@ -275,7 +300,7 @@ class EstimatorRun:
             model_id,
             run_id=self.run_id,
             family=self._estimator,
-            description=self._headline,
+            description="\n\n".join(filter(None, (self._headline, self._card))),
         )
         client.set_registered_model_alias(tracking.model_name, self._estimator, version)
         return version
