@@ -23,4 +23,4 @@ def without_password(text: str) -> str:
     """
     # A password may hold an @ itself, so everything up to the last one goes.
     text = re.sub(r"(?<=://)[^\s'\"]*@", "***@", text)
-    return re.sub(r"(?i)\b(password|passwd|pwd|token|secret)=[^&\s'\"]+", r"\1=***", text)
+    return re.sub(r"(?i)(password|passwd|pwd|token|secret)=[^&\s'\"]+", r"\1=***", text)

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from photoz.errors import InputError, without_password
 from photoz.family import Family
 from photoz.outcome import Outcome, blend_families
 from photoz.record import record, tracked_data
 from photoz.results import Results
-from photoz.samples import load_samples
+from photoz.samples import Samples, load_samples
 from photoz.search import Trial
 from photoz.settings import FLOORS, Experiment
 from photoz.tracking import EstimatorRun, Tracking
 
 __all__ = ["OnProgress", "run"]
 
+logger = logging.getLogger(__name__)
+
 OnProgress = Callable[[str, int, int | None], None]
 """Called with what is counted, how many are done and, if known, out of how many."""
+
+_BLEND = "blend"
 
 
 def run(
     experiment: Experiment, directory: Path, *, on_progress: OnProgress | None = None
 ) -> dict[str, Any]:
     """Run an experiment and write its results.
+
+    An estimator that fails does not end the others: the report says which failed and why.
 
     Parameters
     ----------
@@ -46,7 +57,7 @@ def run(
     InputError
         If the catalogue or the settings cannot be used.
     RuntimeError
-        If every trial of an estimator failed.
+        If every estimator but the floors failed.
     """
     samples = load_samples(experiment)
     tracking = Tracking(
@@ -55,31 +66,89 @@ def run(
         data=tracked_data(experiment, samples),
         metric=experiment.search.metric,
     )
-    versions: dict[str, str] = {}
-
-    def finish(outcome: Outcome, tracked: EstimatorRun) -> None:
-        bundle = results.add(outcome, tracked.run_id)
-        record(outcome, tracked, experiment, samples)
-        # Whoever fetches a registered model must not get the galaxies that trained it.
-        if outcome.name not in FLOORS:
-            versions[outcome.name] = tracked.log_model(bundle)
-
     with Results(directory, experiment, samples) as results:
+        flow = _Flow(experiment, samples, tracking, results, on_progress)
         for name in (*experiment.families, *FLOORS):
-            with tracking.run(name) as tracked:
-                family = Family(name, experiment, samples)
-                found, candidate = family.search(
-                    storage=experiment.search.storage
-                    or tracking.folder / f"{experiment.name}.optuna.log",
-                    on_trial=_on_trial(family, tracked, on_progress),
-                )
-                finish(family.finish(found, candidate), tracked)
+            flow.attempt(name, flow.search)
         if experiment.blend_members:
-            with tracking.run("blend") as tracked:
-                members = {name: results.outcomes[name] for name in experiment.blend_members}
-                finish(blend_families(members, samples, experiment.seed), tracked)
-        results.registered = tracking.promote(versions[results.champion]).to_dict()
-        return results.finish()
+            flow.attempt(_BLEND, flow.blend)
+        return flow.finish()
+
+
+@dataclass(frozen=True, eq=False)
+class _Flow:
+    """What the estimators of one run share, and what became of them."""
+
+    experiment: Experiment
+    samples: Samples
+    tracking: Tracking
+    results: Results
+    on_progress: OnProgress | None
+    versions: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, Exception] = field(default_factory=dict)
+
+    def attempt(self, name: str, make: Callable[[str, EstimatorRun], Outcome]) -> None:
+        """Make an estimator and keep it; where that fails, keep the reason."""
+        try:
+            with self.tracking.run(name) as tracked, _traced(tracked):
+                outcome = make(name, tracked)
+                bundle = self.results.add(outcome, tracked.run_id)
+                record(outcome, tracked, self.experiment, self.samples)
+                # Whoever fetches a registered model must not get the galaxies that trained it.
+                if name not in FLOORS:
+                    self.versions[name] = tracked.log_model(bundle)
+        except Exception as error:
+            # Whatever it was, it must not cost the others the hours they took.
+            self.results.remove(name)
+            self.failed[name] = error
+            logger.warning("%s failed: %s", name, _reason(error))
+
+    def search(self, name: str, tracked: EstimatorRun) -> Outcome:
+        """Search the parameters of an estimator, and fit and test the best of them."""
+        family = Family(name, self.experiment, self.samples)
+        found, candidate = family.search(
+            storage=self.experiment.search.storage
+            or self.tracking.folder / f"{self.experiment.name}.optuna.log",
+            on_trial=_on_trial(family, tracked, self.on_progress),
+        )
+        return family.finish(found, candidate)
+
+    def blend(self, _name: str, _tracked: EstimatorRun) -> Outcome:
+        """Blend the estimators; not without one that failed, which would be another blend."""
+        wanted = self.experiment.blend_members
+        if lacking := [name for name in wanted if name not in self.results.outcomes]:
+            msg = f"the blend needs {', '.join(lacking)}, which failed."
+            raise RuntimeError(msg)
+        members = {name: self.results.outcomes[name] for name in wanted}
+        return blend_families(members, self.samples, self.experiment.seed)
+
+    def finish(self) -> dict[str, Any]:
+        """Crown the champion and write the results, if there are any."""
+        reasons = {name: _reason(error) for name, error in self.failed.items()}
+        if not set(self.results.outcomes) - set(FLOORS):
+            errors = [self.failed[name] for name in self.experiment.families]
+            msg = "; ".join(f"{name} failed: {reason}" for name, reason in reasons.items())
+            at_fault = all(isinstance(error, InputError) for error in errors)
+            raise (InputError if at_fault else RuntimeError)(msg) from errors[0]
+        version = self.versions[self.results.champion]
+        self.results.registered = self.tracking.promote(version).to_dict()
+        return self.results.finish(reasons)
+
+
+def _reason(error: Exception) -> str:
+    """One line on what was raised, without passwords."""
+    kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+    return without_password(f"{kind}{' '.join(str(error).split())}")[:2000]
+
+
+@contextmanager
+def _traced(tracked: EstimatorRun) -> Iterator[None]:
+    """Keep the traceback of a failure with its run."""
+    try:
+        yield
+    except Exception:
+        tracked.log_artifacts({"traceback.txt": traceback.format_exc()})
+        raise
 
 
 def _on_trial(

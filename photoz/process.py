@@ -1,12 +1,19 @@
-"""Processes: whether one that left a mark somewhere still lives."""
+"""Processes: whether one that left a mark still lives, and when this one may be interrupted."""
 
 from __future__ import annotations
 
 import os
 import platform
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
-__all__ = ["is_gone", "process_name"]
+__all__ = ["is_gone", "process_name", "uninterrupted"]
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def process_name(pid: int) -> str | None:
@@ -50,3 +57,34 @@ def is_gone(name: str, *, one_machine: bool) -> bool:
     if node != platform.node():
         return one_machine
     return name != process_name(int(rest.partition(":")[0]))
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let a first signal to end this process wait until the block is done; not a second one.
+
+    Python would raise `KeyboardInterrupt` in the midst of a transaction, and leave the
+    database locked.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python handles signals in the main thread only
+        return
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    waiting: list[int] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        handler = before[signal.Signals(number)]
+        if waiting and callable(handler):
+            handler(number, frame)
+        waiting.append(number)
+
+    handled = [number for number, handler in before.items() if callable(handler)]
+    try:
+        for number in handled:
+            signal.signal(number, wait)
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, before[number])
+        if waiting:
+            signal.raise_signal(waiting[0])

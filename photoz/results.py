@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import platform
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +22,7 @@ from photoz.bundle import save_model
 from photoz.card import make_card
 from photoz.outcome import Outcome
 from photoz.prediction import prediction_columns
+from photoz.process import is_gone, process_name
 from photoz.report import EstimatorDetails, write_report
 from photoz.samples import Samples
 from photoz.settings import FLOORS, Experiment
@@ -58,8 +61,11 @@ class Results:
         self._entries: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Self:
-        # Named after the process, so that two runs at once never share a folder.
-        self._folder = self.directory.with_name(f".{self.directory.name}.{os.getpid()}.partial")
+        self._clear_abandoned()
+        # Named after the process, so that two runs at once never share a folder. Some file
+        # systems know no colon.
+        process = str(process_name(os.getpid())).replace(":", ",")
+        self._folder = self.directory.with_name(f".{self.directory.name}.{process}.partial")
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         return self
@@ -94,15 +100,26 @@ class Results:
         self._entries[outcome.name] = outcome.entry(place.as_posix(), run_id)
         return self._folder / place
 
-    def finish(self) -> dict[str, Any]:
+    def remove(self, name: str) -> None:
+        """Forget an outcome, if there is one of that name."""
+        self.outcomes.pop(name, None)
+        self._entries.pop(name, None)
+        shutil.rmtree(self._folder / "models" / name, ignore_errors=True)
+
+    def finish(self, failed: Mapping[str, str]) -> dict[str, Any]:
         """Write the report and the test predictions, and give the folder its name.
+
+        Parameters
+        ----------
+        failed
+            Why the estimators that failed did, by name.
 
         Returns
         -------
         dict
             What ``report.json`` holds.
         """
-        text = json.dumps(self.report(), indent=1)
+        text = json.dumps({**self.report(), "failed": dict(failed)}, indent=1)
         (self._folder / "report.json").write_text(text, encoding="utf-8")
         report: dict[str, Any] = json.loads(text)
         write_report(
@@ -137,6 +154,19 @@ class Results:
         metric = self.experiment.search.metric
         rivals = [name for name in self.outcomes if name not in FLOORS]
         return min(rivals, key=lambda name: self.outcomes[name].validation.metrics[metric])
+
+    def _clear_abandoned(self) -> None:
+        """Remove what processes that were killed left beside the results."""
+        name = self.directory.name
+        for folder in self.directory.parent.glob(f".{glob.escape(name)}.*,[0-9]*.partial"):
+            process = folder.name.removeprefix(f".{name}.").removesuffix(".partial")
+            if not is_gone(process.replace(",", ":"), one_machine=False):
+                continue
+            if (folder / "replaced").exists() and not self.directory.exists():
+                # It was killed between the two renames: complete, but for its name.
+                shutil.rmtree(folder / "replaced")
+                folder.rename(self.directory)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _provenance(self, outcome: Outcome) -> dict[str, Any]:
         return {

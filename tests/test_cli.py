@@ -1,5 +1,8 @@
 import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -101,3 +104,62 @@ def test_altered_bundle_is_refused(command, bundle, catalogue_file):
 
     assert status == 2
     assert "was altered" in error
+
+
+EXPERIMENT = 'name = "sdss"\n[catalogue]\npath = "a.parquet"\nsurvey = "sdss"\n'
+METRICS = dict.fromkeys(
+    ("cde_loss", "crps", "sigma_nmad", "outlier_fraction", "pit_ks", "coverage_68"), 0.5
+)
+
+
+def test_estimators_that_failed_are_named_and_the_status_is_1(command, monkeypatch):
+    entry = {"test": METRICS, "test_interval": {key: [0.4, 0.6] for key in METRICS}}
+    report = {
+        "name": "sdss",
+        "data": {"n_test": 100},
+        "estimators": {"forest": entry},
+        "champion": "forest",
+        "failed": {"network": "MemoryError: no room"},
+    }
+    monkeypatch.setattr("photoz.experiment.run", lambda *_, **__: report)
+    Path("sdss.toml").write_text(EXPERIMENT)
+
+    status, shown, error = command("experiment", "sdss.toml", "--output", "results")
+
+    assert status == 1
+    assert "forest *" in shown
+    assert error == "network failed: MemoryError: no room\n"
+
+
+UNFORESEEN = """
+import logging
+import photoz.experiment
+from photoz.cli import main
+
+URL = "postgresql://me:Pa55w0rd@host/photoz?sslpassword=Pa55w0rd"
+
+def run(*_, **__):
+    logging.getLogger("alembic").warning("connecting to %s", URL)
+    raise {error}(f"no answer from {{URL}}")
+
+photoz.experiment.run = run
+main()
+"""
+
+
+@pytest.mark.parametrize(("error", "traced"), [("LookupError", True), ("RuntimeError", False)])
+def test_neither_logs_nor_errors_nor_tracebacks_show_a_password(tmp_path, error, traced):
+    (tmp_path / "sdss.toml").write_text(EXPERIMENT)
+    done = subprocess.run(
+        [sys.executable, "-c", UNFORESEEN.format(error=error), "experiment", "sdss.toml"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.count("postgresql://***@host/photoz?sslpassword=***") == 2
+    assert "Pa55w0rd" not in done.stderr
+    assert ("Traceback" in done.stderr) == traced

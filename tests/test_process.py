@@ -1,8 +1,12 @@
 import os
+import signal
 import subprocess
 import sys
+import threading
 
-from photoz.process import is_gone, process_name
+import pytest
+
+from photoz.process import is_gone, process_name, uninterrupted
 
 
 def test_this_process_lives_under_a_name_that_stays():
@@ -34,3 +38,47 @@ def test_a_later_process_of_the_same_number_is_another():
 def test_a_process_elsewhere_is_taken_to_live_unless_there_is_no_elsewhere():
     assert not is_gone("elsewhere:1:1", one_machine=False)
     assert is_gone("elsewhere:1:1", one_machine=True)
+
+
+def test_a_signal_waits_for_the_end_of_what_must_not_be_interrupted():
+    done = []
+
+    @uninterrupted()
+    def write():
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append("all of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+
+    assert done == ["all of it"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_signal_does_not_wait():
+    done = []
+
+    @uninterrupted()
+    def write():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append("all of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+
+    assert done == []
+
+
+def test_other_threads_are_never_interrupted():
+    done = []
+
+    @uninterrupted()
+    def write():
+        done.append("all of it")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    thread.join()
+
+    assert done == ["all of it"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import traceback
+from types import TracebackType
 from typing import Annotated, NoReturn
 
 # LightGBM and torch read this when they are imported: without it their threads wait busily.
@@ -15,7 +18,7 @@ import typer
 import photoz
 from photoz.cli import catalogues, experiments, registry
 from photoz.cli.app import ERR, OUT, app
-from photoz.errors import InputError
+from photoz.errors import InputError, without_password
 
 __all__ = ["app", "catalogues", "experiments", "main", "registry"]
 
@@ -35,6 +38,7 @@ def _root(
 
 def main() -> NoReturn:
     """Run the command line; exit with 2 for wrong input, 1 for a failure, 0 otherwise."""
+    logging.setLogRecordFactory(_Record)
     try:
         app()
     except InputError as error:
@@ -48,9 +52,25 @@ def main() -> NoReturn:
             "interrupted; the same command goes on where it stopped (predict: with --resume)"
         )
         sys.exit(_INTERRUPTED)
+    finally:
+        sys.excepthook = _show_traceback  # typer has put its own
     sys.exit(0)
 
 
+class _Record(logging.LogRecord):
+    """What any library logs, without passwords."""
+
+    def getMessage(self) -> str:  # noqa: N802 - logging's own name
+        return without_password(super().getMessage())
+
+
+def _show_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Show where an error came from that nobody foresaw, without passwords."""
+    sys.stderr.write(without_password("".join(traceback.format_exception(kind, error, trace))))
+
+
 def _fail(error: BaseException) -> None:
-    one_line = " ".join(str(error).split()) or type(error).__name__
+    one_line = without_password(" ".join(str(error).split())) or type(error).__name__
     ERR.print(f"photoz: {one_line}", style="red", markup=False, highlight=False, soft_wrap=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from photoz.cli.app import OUT, AsJson, Bars, Quiet, app, progress_bars
+from photoz.cli.app import ERR, OUT, AsJson, Bars, Quiet, app, progress_bars
 from photoz.errors import InputError
 
 __all__ = ["data", "experiment", "report"]
@@ -54,7 +57,11 @@ def experiment(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Search, test, track and export the models of an experiment file."""
+    """Search, test, track and export the models of an experiment file.
+
+    The exit status is 0 only if every estimator was finished. A search that was interrupted
+    goes on where it stopped.
+    """
     from photoz.experiment import run
     from photoz.samples import load_samples
     from photoz.settings import Experiment
@@ -64,13 +71,43 @@ def experiment(
         typer.echo(load_samples(settings).describe())
         return
     results = output or Path("experiments/results") / settings.name
-    with progress_bars(quiet=quiet) as bar:
+    with _stopped_by_signals(), progress_bars(quiet=quiet) as bar:
         report = run(settings, results, on_progress=Bars(bar))
     if as_json:
         typer.echo(json.dumps(report))
     else:
         _print_metrics(report)
         typer.echo(f"report: {results / 'report.html'}")
+    for name, reason in report["failed"].items():
+        ERR.print(f"{name} failed: {reason}", style="red", markup=False, soft_wrap=True)
+    if report["failed"]:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let a process that is told to end close its runs first, as Ctrl-C does."""
+
+    def stop(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once is enough
+        raise KeyboardInterrupt(number)
+
+    # What is ignored stays so: nohup lets a process outlive its terminal.
+    numbers = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) == signal.SIG_DFL
+    ]
+    try:
+        for number in numbers:
+            signal.signal(number, stop)
+        yield
+    except KeyboardInterrupt as stopped:
+        ERR.print("interrupted; the same command goes on with the search where it stopped")
+        raise typer.Exit(128 + (*stopped.args, signal.SIGINT)[0]) from stopped
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @app.command()

@@ -114,10 +114,10 @@ def fetch_bundle(model: str, *, store: Store | None = None) -> Path:
         except (MlflowException, OSError) as error:
             there = ", ".join(item.name for item in client.search_registered_models()) or "none"
             msg = (
-                f"{model} cannot be had from {without_password(store.uri)} ({error}); "
+                f"{model} cannot be had from {store.uri} ({error}); "
                 f"the registered models there: {there}."
             )
-            raise InputError(msg) from error
+            raise InputError(without_password(msg)) from error
 
 
 def _signature(model: FittedModel, example: pd.DataFrame) -> ModelSignature:

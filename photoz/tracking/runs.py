@@ -7,12 +7,13 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, Metric, Param
+from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 import photoz
@@ -24,7 +25,7 @@ from photoz.environment import (
     user_name,
 )
 from photoz.errors import without_password
-from photoz.process import is_gone, process_name
+from photoz.process import is_gone, process_name, uninterrupted
 from photoz.tracking.contents import Content, TrackedData, write_content
 from photoz.tracking.models import log_bundle
 from photoz.tracking.pages import HEADLINES, metrics_table, page_tags, run_colour
@@ -120,30 +121,52 @@ class Tracking:
             "mlflow.source.type": "LOCAL",
             **run_colour(estimator),
         }
-        run_id = client.create_run(self.experiment_id, tags=tags, run_name=estimator).info.run_id
-        status = "FAILED"
-        watch = SystemMetricsMonitor(run_id, tracking_uri=self._store.uri)
+        run_id = ""
         try:
-            watch.start()
-            client.log_inputs(run_id, datasets=self.data.inputs())
-            run = EstimatorRun(self, client, run_id, estimator)
-            run.log_artifacts(self._environment)
-            yield run
-            status = "FINISHED"
+            with uninterrupted():
+                created = client.create_run(self.experiment_id, tags=tags, run_name=estimator)
+                run_id = created.info.run_id
+                client.log_inputs(run_id, datasets=self.data.inputs())
+                run = EstimatorRun(self, client, run_id, estimator)
+                run.log_artifacts(self._environment)
+            with self._watched(run_id):
+                yield run
+            client.set_terminated(run_id, "FINISHED")
         except Exception as error:
-            client.set_tag(run_id, "error", _shown(f"{type(error).__name__}: {error}"))
+            if run_id:
+                client.set_tag(run_id, "error", _shown(f"{type(error).__name__}: {error}"))
+                client.set_terminated(run_id, "FAILED")
             raise
         except BaseException:
-            status = "KILLED"
+            # What interrupts goes on, whatever the store says: the next start ends the runs.
+            with suppress(MlflowException):
+                self._end_own()
             raise
+
+    @contextmanager
+    def _watched(self, run_id: str) -> Iterator[None]:
+        """Let MLflow measure the machine meanwhile."""
+        watch = SystemMetricsMonitor(run_id, tracking_uri=self._store.uri)
+        watch.start()
+        try:
+            yield
         finally:
-            watch.finish()
-            client.log_metric(run_id, "system/process_peak_memory_megabytes", peak_memory())
-            client.set_terminated(run_id, status)
+            with uninterrupted(), suppress(MlflowException):
+                watch.finish()
+                self._client.log_metric(
+                    run_id, "system/process_peak_memory_megabytes", peak_memory()
+                )
 
     def promote(self, version: str) -> Verdict:
         """Make a version the champion of the registered model if it is shown to be better."""
         return promote(self._client, self.model_name, version)
+
+    @uninterrupted()
+    def _end_own(self) -> None:
+        """End what this process has begun, as killed."""
+        mine = f"attributes.status = 'RUNNING' AND tags.process = '{process_name(os.getpid())}'"
+        for run in self._client.search_runs([self.experiment_id], mine):
+            self._client.set_terminated(run.info.run_id, "KILLED")
 
     def _end_abandoned(self) -> None:
         """End the runs of processes that were killed, which would seem to run for ever."""
@@ -178,10 +201,12 @@ class EstimatorRun:
         self._card = ""
         self._of_model: list[Metric] = []
 
+    @uninterrupted()
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Log parameters, each of which can be given once."""
         self._client.log_batch(self.run_id, params=_params(parameters))
 
+    @uninterrupted()
     def log_metrics(
         self,
         part: str,
@@ -212,6 +237,7 @@ class EstimatorRun:
         if part == "test":
             self._describe(metrics, intervals or {})
 
+    @uninterrupted()
     def log_curve(self, name: str, curve: Mapping[int, float]) -> None:
         """Log a metric that changes with the step; nothing if there is no step."""
         if curve:
@@ -225,6 +251,7 @@ class EstimatorRun:
         self._client.set_tag(self.run_id, "mlflow.note.content", self._card)
         self.log_artifacts({"model_card.md": self._card})
 
+    @uninterrupted()
     def log_trial(self, trial: Trial) -> None:
         """Log a trial as a run below this one, and the best value so far as a curve."""
         client, metric = self._client, self._tracking.metric
@@ -236,6 +263,7 @@ class EstimatorRun:
             "family": self._estimator,
             "stage": "trial",
             "state": trial.state,
+            "process": process_name(os.getpid()),
             **({} if trial.error is None else {"error": _shown(trial.error)}),
         }
         run_id = client.create_run(
@@ -255,6 +283,7 @@ class EstimatorRun:
             best = {f"trials/best_{metric}": self._best}
             client.log_batch(self.run_id, _metrics(best, step=trial.number + 1))
 
+    @uninterrupted()
     def log_artifacts(self, contents: Mapping[str, Content]) -> None:
         """Log files.
 
@@ -270,6 +299,7 @@ class EstimatorRun:
                 write_content(file, content)
             self._client.log_artifacts(self.run_id, directory)
 
+    @uninterrupted()
     def log_model(self, bundle: Path) -> str:
         """Log a bundle as a model and register it, with the estimator's name as its alias.
 
