@@ -244,13 +244,16 @@ def test_a_fit_is_repeated_where_the_search_chose_anew(tmp_path, truth):
 
 
 def test_families_are_fitted_with_the_parameters_of_the_experiment(tmp_path):
-    report = {"estimators": {"forest": {"parameters": {"min_leaf": 3}}}}
+    entry = {"parameters": {"min_leaf": 3}, "bundle": "models/forest"}
     (tmp_path / "sdss-mgs").mkdir()
-    (tmp_path / "sdss-mgs" / "report.json").write_text(json.dumps(report))
+    report = json.dumps({"estimators": {"forest": entry}})
+    (tmp_path / "sdss-mgs" / "report.json").write_text(report)
 
-    command = Task("sdss-mgs", "forest", "ours", 2).command(tmp_path, tmp_path, n_trials=30)
+    model = Task("sdss-mgs", "forest", "ours", 0).command(tmp_path, tmp_path, n_trials=30)
+    refit = Task("sdss-mgs", "forest", "ours", 2).command(tmp_path, tmp_path, n_trials=30)
 
-    assert {'--parameters={"min_leaf": 3}', "--seed=2"} <= set(command)
+    assert f"--bundle={tmp_path / 'sdss-mgs' / 'models' / 'forest'}" in model
+    assert {'--parameters={"min_leaf": 3}', "--seed=2"} <= set(refit)
 
 
 def write_fit(build, truth, name, setting, error, seed=0):
@@ -315,6 +318,18 @@ def test_times_are_those_of_the_least_disturbed_fit():
     busy = Cost(9.0, 12.0, 100.0, 350.0, 1.5)
 
     assert least_disturbed([COST_OF_ONE, busy]) == replace(COST_OF_ONE, peak_mb=350.0)
+
+
+def test_a_time_that_is_not_known_is_no_win_of_anybody(truth):
+    unknown = replace(COST_OF_ONE, fit_seconds=float("nan"), learn_seconds=float("nan"))
+    table = scores(truth, 0.05)
+
+    lines = where_rail_wins(
+        [(Fits("forest", (table,), unknown), Fits("TPZlite", (table,), unknown))]
+    )
+
+    assert "- fit: not known" in lines
+    assert least_disturbed([unknown, COST_OF_ONE]) == COST_OF_ONE
 
 
 def test_the_table_shows_what_is_there(tmp_path, truth):

@@ -2,13 +2,15 @@
 
 python -m experiments.benchmarks.rail_ours FAMILY DATASET FOLDER --parameters JSON --seed SEED
 
-A blend is given the folders of its members instead of parameters.
+A blend is given the folders of its members instead of parameters. With ``--bundle`` nothing is
+fitted: the model of a finished experiment is scored.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,12 @@ def fit_family(
     learn_seconds = time.process_time() - started
     np.save(folder / HELD_BACK, held_back.pz.density)
     _score(model, samples, folder, (fit_seconds, learn_seconds), parameters)
+
+
+def finished(path: Path, samples: Samples, folder: Path) -> None:
+    """Score the model of a finished experiment; what its fit took is not known."""
+    unknown = (math.nan, math.nan)
+    _score(load_model(path), samples, folder, unknown, {"bundle": str(path)})
 
 
 def blend(members: list[Path], samples: Samples, folder: Path) -> None:
@@ -79,7 +87,8 @@ def _score(
     rate = len(test) / (time.process_time() - started)
     bundle = save_model(model, folder / "model")
     size = sum(path.stat().st_size for path in bundle.rglob("*")) / 1e6
-    cost = Cost(*seconds, rate, peak_mb(), size)
+    peak = math.nan if math.isnan(sum(seconds)) else peak_mb()
+    cost = Cost(*seconds, rate, peak, size)
     write_scores(folder, pz, test.z_spec, cost, parameters)
 
 
@@ -98,13 +107,16 @@ def main() -> None:
     parser.add_argument("dataset")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--parameters", type=json.loads, default={})
+    parser.add_argument("--bundle", type=Path)
     parser.add_argument("--members", type=Path, nargs="*", default=[])
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     experiment = Experiment(name=given.dataset, catalogue={"dataset": given.dataset})
     samples = load_samples(experiment)
     given.folder.mkdir(parents=True, exist_ok=True)
-    if given.members:
+    if given.bundle:
+        finished(given.bundle, samples, given.folder)
+    elif given.members:
         blend(given.members, samples, given.folder)
     else:
         fit_family(given.family, samples, given.folder, given.parameters, given.seed)

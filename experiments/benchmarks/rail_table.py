@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -82,12 +83,16 @@ def read_fits(build: Path, dataset: str, name: str, setting: str) -> Fits | None
 
 def least_disturbed(costs: Sequence[Cost]) -> Cost:
     """Cost of several fits of one kind: other work on the machine can only add to a time."""
+    known = {
+        field.name: [x for cost in costs if not math.isnan(x := getattr(cost, field.name))]
+        for field in fields(Cost)
+    }
     return Cost(
-        fit_seconds=min(cost.fit_seconds for cost in costs),
-        learn_seconds=min(cost.learn_seconds for cost in costs),
-        galaxies_per_second=max(cost.galaxies_per_second for cost in costs),
-        peak_mb=max(cost.peak_mb for cost in costs),
-        model_mb=max(cost.model_mb for cost in costs),
+        fit_seconds=min(known["fit_seconds"], default=math.nan),
+        learn_seconds=min(known["learn_seconds"], default=math.nan),
+        galaxies_per_second=max(known["galaxies_per_second"]),
+        peak_mb=max(known["peak_mb"], default=math.nan),
+        model_mb=max(known["model_mb"]),
     )
 
 
@@ -119,7 +124,8 @@ def where_rail_wins(pairs: Sequence[tuple[Fits, Fits]]) -> list[str]:
             a, b = value(ours), value(theirs)
             if (b > a) if larger_is_better else (b < a):
                 won.append(f"{theirs.name} {b:.3g}{unit} ({ours.name} {a:.3g}{unit})")
-        lines.append(f"- {what}: {', '.join(won) or 'none'}")
+        unknown = pairs and math.isnan(sum(value(ours) for ours, _ in pairs))
+        lines.append(f"- {what}: {', '.join(won) or ('not known' if unknown else 'none')}")
     return lines
 
 
@@ -198,15 +204,19 @@ def _costs(single: dict[str, Fits]) -> str:
             rows.append(
                 [
                     name,
-                    f"{cost.fit_seconds:.1f}",
-                    f"{cost.learn_seconds:.1f}",
+                    _or_missing("{:.1f}", cost.fit_seconds),
+                    _or_missing("{:.1f}", cost.learn_seconds),
                     f"{cost.galaxies_per_second:,.0f}",
-                    f"{cost.peak_mb:,.0f}",
+                    _or_missing("{:,.0f}", cost.peak_mb),
                     f"{cost.model_mb:.2f}",
                 ]
             )
     head = ["", "fit s", "with calibration s", "galaxies / s", "peak MB", "model MB"]
     return _markdown(head, rows)
+
+
+def _or_missing(shape: str, value: float) -> str:
+    return _MISSING if math.isnan(value) else shape.format(value)
 
 
 def _differences(dataset: str, build: Path, single: dict[str, Fits]) -> str:

@@ -95,8 +95,10 @@ class Task:
         return parameters
 
     def _source(self, build: Path, results: Path) -> list[str]:
-        """Parameters of a family, or members of the blend, from the finished experiment."""
+        """The experiment's model; for other seeds its parameters, or the members of a blend."""
         estimators = _read(results / self.dataset / "report.json")["estimators"]
+        if self.seed == 0:
+            return [f"--bundle={results / self.dataset / estimators[self.estimator]['bundle']}"]
         if self.estimator != "blend":
             return [f"--parameters={json.dumps(estimators[self.estimator]['parameters'])}"]
         members = [
@@ -124,7 +126,10 @@ def rail_tasks(datasets: Sequence[str], n_seeds: int) -> list[Task]:
 
 
 def our_tasks(datasets: Sequence[str], n_seeds: int) -> list[Task]:
-    """Fits of the families of this package; each blend follows its members."""
+    """Fits of the families of this package, seed 0 first; each blend follows its members.
+
+    Seed 0 is that of the finished experiments, whose models are there already.
+    """
     return [
         Task(dataset, family, "ours", seed)
         for seed in range(n_seeds)
