@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from photoz.blend import PhotozBlend, Pool
 from photoz.cells import photometric_conditions
 from photoz.evaluation import Evaluation, evaluate
 from photoz.importance import Importance, permutation_importance
-from photoz.model import FittedModel, PhotozModel
+from photoz.model import FittedModel
 from photoz.pdf import RedshiftPDF
-from photoz.protocol import HeldBack, add_conformal, calibrate
+from photoz.protocol import HeldBack, add_conformal
 from photoz.samples import Samples
 from photoz.search import SearchResult
+from photoz.training import blend_models
 
 __all__ = ["Outcome", "blend_families", "test_model"]
 
@@ -142,28 +142,15 @@ def blend_families(members: Mapping[str, Outcome], samples: Samples, seed: int) 
         Seed of the bootstrap.
     """
     started = time.perf_counter()
-    first = next(iter(members.values())).held_back
-    known = first.sample
-    densities = [member.held_back.pz for member in members.values()]
-    weights: dict[str, Any] = {
-        "sample_weight": known.weight,
-        "reliability": known.reliability,
-    }
-    pool = Pool.fit(densities, known.z_spec, first.folds, **weights)
-    pooled = Pool.cross_fit(densities, known.z_spec, first.folds, **weights)
-    unseen = PhotozBlend(
-        {name: _single(m.held_back.model, name) for name, m in members.items()}, pool
+    model, held_back, validated = blend_models(
+        {name: member.model for name, member in members.items()},
+        {name: member.held_back for name, member in members.items()},
     )
-    held_back = replace(first, pz=pooled, model=unseen)
-    model = PhotozBlend(
-        {name: _single(member.model, name) for name, member in members.items()}, pool
-    )
-    model.calibration, validated = calibrate(model.features, held_back)
     if samples.is_kept.any():
         add_conformal(model, samples.kept)
     return test_model(
         "blend",
-        pool.to_dict(),
+        model.pool.to_dict(),
         model,
         held_back,
         validated,
@@ -178,10 +165,3 @@ def _importance(held_back: HeldBack, samples: Samples, seed: int) -> tuple[Impor
     return permutation_importance(
         held_back.model, asked.photometry, asked.z_spec, random_state=seed
     )
-
-
-def _single(model: FittedModel, name: str) -> PhotozModel:
-    if not isinstance(model, PhotozModel):
-        msg = f"only single models can be pooled, {name} is a blend."
-        raise TypeError(msg)
-    return model

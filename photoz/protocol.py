@@ -22,7 +22,7 @@ from photoz.log_score import Truth
 from photoz.metrics import pit, score
 from photoz.model import FittedModel, PhotozModel
 from photoz.pdf import RedshiftPDF
-from photoz.samples import Sample, Samples
+from photoz.sample import FittedSamples, Sample
 from photoz.search import Scored
 from photoz.survey import Survey
 
@@ -151,7 +151,7 @@ class HeldBack:
         )
 
 
-def hold_back(candidate: Candidate, samples: Samples) -> HeldBack:
+def hold_back(candidate: Candidate, samples: FittedSamples) -> HeldBack:
     """Densities to learn a calibration from.
 
     Five folds give one for every fitted galaxy; where there are many, a fit to the training

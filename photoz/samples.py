@@ -4,95 +4,36 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from photoz.augment import without_one_band
 from photoz.catalogue import Catalogue, find_files, read
 from photoz.datasets import DATASETS, fetch
 from photoz.errors import InputError
 from photoz.pdf import FloatArray
-from photoz.photometry import Photometry, State
+from photoz.photometry import State
+from photoz.sample import FittedSamples, Sample
 from photoz.settings import Experiment
 from photoz.split import Split, folds, split
 from photoz.survey import Survey
 
-__all__ = ["Sample", "Samples", "load_samples"]
+__all__ = ["Samples", "load_samples"]
 
 _N_FOLDS = 5
-# No density is narrower than two steps: a broad survey's grid must not blur its best galaxies.
-_STEP = 0.004
-_N_Z_LIMITS = (301, 1001)
-# From this many rows on the validation rows alone serve for what five folds serve for below.
-_MANY_ROWS = 50_000
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
-    """Galaxies of known redshift.
-
-    Parameters
-    ----------
-    photometry
-        Their photometry.
-    z_spec
-        Spectroscopic redshifts of shape ``(n_galaxies,)``.
-    weight
-        Sample weights of shape ``(n_galaxies,)``, or None if all are equal.
-    reliability
-        Probability that each redshift is right, shape ``(n_galaxies,)``, or None.
-    """
-
-    photometry: Photometry
-    z_spec: FloatArray
-    weight: FloatArray | None = None
-    reliability: FloatArray | None = None
-
-    def __len__(self) -> int:
-        return len(self.z_spec)
-
-    def __getitem__(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Sample:
-        return replace(
-            self,
-            photometry=self.photometry[rows],
-            z_spec=self.z_spec[rows],
-            weight=None if self.weight is None else self.weight[rows],
-            reliability=None if self.reliability is None else self.reliability[rows],
-        )
-
-    def with_missing_bands(self, random_state: int) -> Sample:
-        """The galaxies, followed by the same each without one random band.
-
-        Parameters
-        ----------
-        random_state
-            Seed of the draw.
-        """
-        incomplete = without_one_band(self.photometry, random_state)
-        return Sample(
-            Photometry.concatenate([self.photometry, incomplete]),
-            np.tile(self.z_spec, 2),
-            None if self.weight is None else np.tile(self.weight, 2),
-            None if self.reliability is None else np.tile(self.reliability, 2),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Samples:
+class Samples(FittedSamples):
     """The parts of an experiment's galaxies.
 
     Parameters
     ----------
-    fitted
-        Training and validation galaxies, which the final fit sees.
-    is_validation
-        Which of them are validation rows, shape ``(n_fitted,)``.
-    folds
-        Fold of each of them, shape ``(n_fitted,)``; groups of the split stay together.
+    fitted, is_validation, folds
+        As in `FittedSamples`.
     fitted_id
         Identity of each of them as text, shape ``(n_fitted,)``: its declared id, else a hash
         of its photometry and redshift.
@@ -122,9 +63,6 @@ class Samples:
         ``(n_fitted,)``.
     """
 
-    fitted: Sample
-    is_validation: NDArray[np.bool_]
-    folds: NDArray[np.integer]
     fitted_id: NDArray[np.str_]
     fitted_groups: NDArray[Any] | None
     test: Sample
@@ -139,16 +77,6 @@ class Samples:
     is_kept: NDArray[np.bool_]
 
     @property
-    def train(self) -> Sample:
-        """Galaxies that the fits of a search see."""
-        return self.fitted[~self.is_validation]
-
-    @property
-    def validation(self) -> Sample:
-        """Galaxies that score the fits of a search."""
-        return self.fitted[self.is_validation]
-
-    @property
     def final(self) -> Sample:
         """Galaxies of the final fit."""
         return self.fitted[~self.is_kept]
@@ -157,21 +85,6 @@ class Samples:
     def kept(self) -> Sample:
         """Galaxies that no fit of the final model sees, for conformal coverage."""
         return self.fitted[self.is_kept]
-
-    @property
-    def has_many_rows(self) -> bool:
-        """Whether the validation rows are enough to calibrate with."""
-        return len(self.fitted) >= _MANY_ROWS
-
-    @property
-    def z_max(self) -> float:
-        """Upper end of the redshift grid: 5 per cent in 1 + z beyond the fitted redshifts."""
-        return float(1.05 * (1 + self.fitted.z_spec.max()) - 1)
-
-    @property
-    def n_z(self) -> int:
-        """Points of the redshift grid: steps of 0.004 or finer, within reason."""
-        return int(np.clip(np.ceil(self.z_max / _STEP) + 1, *_N_Z_LIMITS))
 
     def summary(self) -> dict[str, Any]:
         """Sizes, rows left out and hash, as the report holds them."""

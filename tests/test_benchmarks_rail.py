@@ -32,7 +32,7 @@ from experiments.benchmarks.rail_tasks import SEARCHED, Task, our_tasks, rail_ta
 from photoz.estimators.base import Choice
 from photoz.evaluation import losses
 from photoz.photometry import State
-from photoz.samples import Sample
+from photoz.sample import Sample
 
 GRID = np.linspace(0, 2, 101)
 COST_OF_ONE = Cost(2.0, 5.0, 1000.0, 300.0, 1.5)

@@ -24,10 +24,11 @@ point_metrics log_score resolution identity
 catalogue metrics augment features split mock pooling occupancy
 calibration_steps conformal
 bootstrap datasets calibration estimators
-cells model
+cells model sample
 blend importance settings study
 search evaluation bundle samples prediction
 protocol plots scoring
+training
 outcome
 card
 family report tracking

@@ -10,7 +10,8 @@ from photoz.metrics import log_loss
 from photoz.mock import make_mock_catalogue
 from photoz.photometry import State
 from photoz.protocol import Candidate, calibrate, hold_back
-from photoz.samples import Sample, Samples
+from photoz.sample import Sample
+from photoz.samples import Samples
 from photoz.survey import load_survey
 
 N_GALAXIES = 300

@@ -13,7 +13,7 @@ from photoz.errors import InputError
 from photoz.estimators.base import Choice, Range
 from photoz.pdf import FloatArray
 from photoz.photometry import State
-from photoz.samples import Sample
+from photoz.sample import Sample
 from photoz.survey import Survey
 
 __all__ = ["NON_DETECTION", "STAGES", "Stage", "columns", "shared_options"]

@@ -21,7 +21,8 @@ from experiments.benchmarks.rail_stages import STAGES, Stage, columns, shared_op
 from photoz.estimators.base import OnStep
 from photoz.metrics import log_loss
 from photoz.pdf import FloatArray, RedshiftPDF
-from photoz.samples import Sample, Samples, load_samples
+from photoz.sample import Sample
+from photoz.samples import Samples, load_samples
 from photoz.search import Scored, search, study_name
 from photoz.settings import Experiment
 

@@ -19,7 +19,8 @@ from photoz.augment import without_one_band
 from photoz.metrics import crps
 from photoz.photometry import Photometry, State
 from photoz.protocol import Candidate, calibrate, hold_back
-from photoz.samples import Sample, Samples, load_samples
+from photoz.sample import Sample
+from photoz.samples import Samples, load_samples
 from photoz.settings import Experiment
 
 FAMILIES = ("forest", "boosting", "network")

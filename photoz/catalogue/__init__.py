@@ -2,7 +2,7 @@
 
 from photoz.catalogue.base import TableWriter, to_array
 from photoz.catalogue.files import Paths, find_files
-from photoz.catalogue.reading import Catalogue, read
+from photoz.catalogue.reading import Catalogue, from_columns, read
 from photoz.catalogue.stream import Chunk, Place, Skipped, Source
 from photoz.catalogue.tables import column_names, find_columns, iterate, read_columns, write
 from photoz.catalogue.where import RowFilter
@@ -28,6 +28,7 @@ __all__ = [
     "column_names",
     "find_columns",
     "find_files",
+    "from_columns",
     "iterate",
     "open_writer",
     "output_format",

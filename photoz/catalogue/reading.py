@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,12 +14,12 @@ from photoz.catalogue.base import to_array
 from photoz.catalogue.files import Paths, describe
 from photoz.catalogue.tables import find_columns, read_columns
 from photoz.catalogue.where import RowFilter
-from photoz.columns import as_numbers
+from photoz.columns import as_numbers, missing_columns
 from photoz.errors import InputError
 from photoz.photometry import Photometry, State, photometry_from_columns
 from photoz.survey import Survey
 
-__all__ = ["Catalogue", "read"]
+__all__ = ["Catalogue", "from_columns", "read"]
 
 FEWEST = 50
 """Training galaxies below which no model can be fitted, validated and tested."""
@@ -133,6 +133,43 @@ def read(
     except InputError as error:
         msg = f"{describe(paths)}: {error}"
         raise InputError(msg) from None
+
+
+def from_columns(
+    columns: Mapping[str, Any],
+    survey: Survey,
+    *,
+    training: bool = False,
+    optional_bands: Collection[str] = (),
+) -> Catalogue:
+    """Take a catalogue from columns that are in memory already.
+
+    Parameters
+    ----------
+    columns
+        Columns of shape ``(n_galaxies,)`` by name; those that `survey` does not name are
+        ignored.
+    survey, training, optional_bands
+        As in `read`.
+
+    Returns
+    -------
+    Catalogue
+
+    Raises
+    ------
+    InputError
+        If a column is missing or holds something else than it should, or what is left
+        cannot train a model.
+    """
+    needed, helpful = _columns_of(survey, optional_bands, training=training)
+    if not set(needed) <= set(columns):
+        msg = f"{missing_columns(needed, columns)}; name the right ones in the survey."
+        raise InputError(msg)
+    arrays = {name: np.asarray(columns[name]) for name in [*needed, *helpful] if name in columns}
+    n_rows = len(next(iter(arrays.values()), ()))
+    catalogue = _convert(arrays, n_rows, survey, (), optional_bands)
+    return _training_rows(catalogue) if training else catalogue
 
 
 def _columns_of(

@@ -1,0 +1,114 @@
+"""Sample: galaxies of known redshift, and the parts of those that a model may see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from photoz.augment import without_one_band
+from photoz.pdf import FloatArray
+from photoz.photometry import Photometry
+
+__all__ = ["FittedSamples", "Sample"]
+
+# No density is narrower than two steps: a broad survey's grid must not blur its best galaxies.
+_STEP = 0.004
+_N_Z_LIMITS = (301, 1001)
+# From this many rows on the validation rows alone serve for what five folds serve for below.
+_MANY_ROWS = 50_000
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Galaxies of known redshift.
+
+    Parameters
+    ----------
+    photometry
+        Their photometry.
+    z_spec
+        Spectroscopic redshifts of shape ``(n_galaxies,)``.
+    weight
+        Sample weights of shape ``(n_galaxies,)``, or None if all are equal.
+    reliability
+        Probability that each redshift is right, shape ``(n_galaxies,)``, or None.
+    """
+
+    photometry: Photometry
+    z_spec: FloatArray
+    weight: FloatArray | None = None
+    reliability: FloatArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.z_spec)
+
+    def __getitem__(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Sample:
+        return replace(
+            self,
+            photometry=self.photometry[rows],
+            z_spec=self.z_spec[rows],
+            weight=None if self.weight is None else self.weight[rows],
+            reliability=None if self.reliability is None else self.reliability[rows],
+        )
+
+    def with_missing_bands(self, random_state: int) -> Sample:
+        """The galaxies, followed by the same each without one random band.
+
+        Parameters
+        ----------
+        random_state
+            Seed of the draw.
+        """
+        incomplete = without_one_band(self.photometry, random_state)
+        return Sample(
+            Photometry.concatenate([self.photometry, incomplete]),
+            np.tile(self.z_spec, 2),
+            None if self.weight is None else np.tile(self.weight, 2),
+            None if self.reliability is None else np.tile(self.reliability, 2),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FittedSamples:
+    """Galaxies that a model is made of.
+
+    Parameters
+    ----------
+    fitted
+        Training and validation galaxies, which the final fit sees.
+    is_validation
+        Which of them are validation rows, shape ``(n_fitted,)``.
+    folds
+        Fold of each of them, shape ``(n_fitted,)``; groups of the split stay together.
+    """
+
+    fitted: Sample
+    is_validation: NDArray[np.bool_]
+    folds: NDArray[np.integer]
+
+    @property
+    def train(self) -> Sample:
+        """Galaxies that the fits of a search see."""
+        return self.fitted[~self.is_validation]
+
+    @property
+    def validation(self) -> Sample:
+        """Galaxies that score the fits of a search."""
+        return self.fitted[self.is_validation]
+
+    @property
+    def has_many_rows(self) -> bool:
+        """Whether the validation rows are enough to calibrate with."""
+        return len(self.fitted) >= _MANY_ROWS
+
+    @property
+    def z_max(self) -> float:
+        """Upper end of the redshift grid: 5 per cent in 1 + z beyond the fitted redshifts."""
+        return float(1.05 * (1 + self.fitted.z_spec.max()) - 1)
+
+    @property
+    def n_z(self) -> int:
+        """Points of the redshift grid: steps of 0.004 or finer, within reason."""
+        return int(np.clip(np.ceil(self.z_max / _STEP) + 1, *_N_Z_LIMITS))

@@ -1,0 +1,177 @@
+"""Training: a calibrated model from galaxies of known redshift, without a search or a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from photoz.blend import PhotozBlend, Pool
+from photoz.catalogue import Catalogue
+from photoz.columns import suggest
+from photoz.errors import InputError
+from photoz.estimators import registered_estimators
+from photoz.identity import first_twins, identify, uniform
+from photoz.model import FittedModel, PhotozModel
+from photoz.pdf import RedshiftPDF
+from photoz.protocol import Candidate, HeldBack, calibrate, default_parameters, hold_back
+from photoz.sample import FittedSamples, Sample
+from photoz.settings import FLOORS
+from photoz.split import folds
+from photoz.survey import Survey
+
+__all__ = ["blend_models", "train_model"]
+
+_VALIDATION = 0.2
+
+
+def train_model(
+    galaxies: Catalogue,
+    survey: Survey,
+    families: Sequence[str] = ("boosting",),
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    seed: int = 0,
+) -> PhotozModel | PhotozBlend:
+    """Fit a model to all galaxies and calibrate it by fits that have not seen them.
+
+    What a fit chooses on validation galaxies (when to stop, how much to smooth) is chosen on
+    a fifth of the galaxies; then five folds give each galaxy a p(z) to learn the calibration
+    from, and the final fit sees all.
+
+    Parameters
+    ----------
+    galaxies
+        Galaxies read for training. Photometric twins count once.
+    survey
+        The survey they were read with.
+    families
+        Estimators to fit; more than one are blended.
+    parameters
+        Parameters that differ from the defaults, by family; those of the noisy copies as
+        ``augment.NAME``, those of the features as ``features.NAME``.
+    seed
+        Seed of everything that is drawn.
+
+    Returns
+    -------
+    PhotozModel or PhotozBlend
+
+    Raises
+    ------
+    InputError
+        If a family or a parameter is unknown.
+    """
+    given = parameters or {}
+    _check_families([*families, *given])
+    samples = _samples(galaxies, seed)
+    models: dict[str, PhotozModel] = {}
+    held_back: dict[str, HeldBack] = {}
+    for family in families:
+        candidate = _candidate(family, given.get(family, {}), samples, survey, seed)
+        held_back[family] = hold_back(candidate, samples)
+        models[family] = candidate.fit(samples.fitted)
+    model: PhotozModel | PhotozBlend
+    if len(models) > 1:
+        model, _, _ = blend_models(models, held_back)
+    else:
+        ((family, model),) = models.items()
+        model.calibration, _ = calibrate(model.features, held_back[family])
+    model.provenance = {
+        "seed": seed,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "n_fitted": len(samples.fitted),
+    }
+    return model
+
+
+def blend_models(
+    models: Mapping[str, FittedModel], held_back: Mapping[str, HeldBack]
+) -> tuple[PhotozBlend, HeldBack, RedshiftPDF]:
+    """Pool fitted models and calibrate the pool.
+
+    Parameters
+    ----------
+    models
+        Final fits by name.
+    held_back
+        Uncalibrated densities of the fitted galaxies by fits that have not seen them, for
+        each model.
+
+    Returns
+    -------
+    PhotozBlend
+        The calibrated blend.
+    HeldBack
+        Pooled densities, each fold with the weights that the other folds teach.
+    RedshiftPDF
+        Those of complete galaxies, calibrated by what the other folds teach.
+    """
+    first = next(iter(held_back.values()))
+    densities = [held_back[name].pz for name in models]
+    arguments = (densities, first.sample.z_spec, first.folds)
+    weights: dict[str, Any] = {
+        "sample_weight": first.sample.weight,
+        "reliability": first.sample.reliability,
+    }
+    pool = Pool.fit(*arguments, **weights)
+    unseen = PhotozBlend(_single({name: held_back[name].model for name in models}), pool)
+    pooled = replace(first, pz=Pool.cross_fit(*arguments, **weights), model=unseen)
+    blend = PhotozBlend(_single(models), pool)
+    blend.calibration, validated = calibrate(blend.features, pooled)
+    return blend, pooled, validated
+
+
+def _single(models: Mapping[str, FittedModel]) -> dict[str, PhotozModel]:
+    for name, model in models.items():
+        if not isinstance(model, PhotozModel):
+            msg = f"only single models can be pooled, {name} is a blend."
+            raise TypeError(msg)
+    return {name: model for name, model in models.items() if isinstance(model, PhotozModel)}
+
+
+def _check_families(families: Sequence[str]) -> None:
+    known = [name for name in registered_estimators() if name not in FLOORS]
+    for family in families:
+        if family not in known:
+            hint = suggest(family, known)
+            msg = f"unknown estimator {family!r}{hint}; there are {', '.join(known)}."
+            raise InputError(msg)
+
+
+def _samples(galaxies: Catalogue, seed: int) -> FittedSamples:
+    z_spec = np.asarray(galaxies.z_spec, dtype=np.float64)
+    # The twin of a galaxy under another id would sit in another fold and know its redshift.
+    keys = identify(galaxies.photometry, z_spec, None).keys
+    rows = np.flatnonzero(first_twins(galaxies.photometry, keys) < 0)
+    return FittedSamples(
+        fitted=Sample(galaxies.photometry[rows], z_spec[rows]),
+        is_validation=uniform(keys[rows], f"split {seed}") < _VALIDATION,
+        folds=folds(keys[rows], seed=seed),
+    )
+
+
+def _candidate(
+    family: str, given: Mapping[str, Any], samples: FittedSamples, survey: Survey, seed: int
+) -> Candidate:
+    """Family with its parameters, among them what one fit chooses on validation galaxies."""
+    defaults = default_parameters(family)
+    for key in given:
+        if key not in defaults:
+            msg = (
+                f"unknown parameter {key!r} of {family}{suggest(key, defaults)}; "
+                f"there are {', '.join(defaults)}."
+            )
+            raise InputError(msg)
+    chosen = {**defaults, "z_max": samples.z_max, "n_z": samples.n_z, **given}
+    chosen.pop("random_state")
+    candidate = Candidate(family, chosen, survey, seed)
+    scored = candidate.trial(samples.train, samples.validation, "log_loss", _go_on)
+    return replace(candidate, parameters={**chosen, **scored.tuned})
+
+
+def _go_on(step: int, loss: float) -> None:
+    """No fit is ended from outside."""

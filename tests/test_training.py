@@ -1,0 +1,114 @@
+"""A model from a table alone: calibrated, blended, and the same for the same seed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from photoz.blend import PhotozBlend
+from photoz.catalogue import from_columns, read
+from photoz.errors import InputError
+from photoz.metrics import cde_loss
+from photoz.mock import make_mock_catalogue
+from photoz.survey import load_survey
+from photoz.training import train_model
+
+SMALL = {
+    "forest": {"n_trees": 8, "augment.noise_copies": 0, "augment.depth_scale": 0.0, "n_z": 301},
+    "boosting": {"n_rounds": 20, "augment.noise_copies": 0, "augment.depth_scale": 0.0},
+}
+
+
+@pytest.fixture(scope="module")
+def survey():
+    return load_survey("lsst")
+
+
+@pytest.fixture(scope="module")
+def galaxies(mock, survey):
+    return from_columns(mock.to_columns(), survey, training=True)
+
+
+@pytest.fixture(scope="module")
+def new():
+    return make_mock_catalogue(300, random_state=8)
+
+
+@pytest.fixture(scope="module")
+def forest(galaxies, survey):
+    return train_model(galaxies, survey, ["forest"], SMALL)
+
+
+def test_a_model_learns_and_is_calibrated(forest, galaxies, new):
+    pz = forest.predict_pdf(new.photometry)
+    n_of_z = np.histogram(galaxies.z_spec, pz.z_grid, density=True)[0]
+
+    floor = float((n_of_z**2).sum() * pz.step) - 2 * float(
+        np.interp(new.z_spec, pz.z_grid[:-1], n_of_z).mean()
+    )
+    assert forest.calibration is not None
+    assert cde_loss(new.z_spec, pz) < floor
+
+
+def test_the_grid_reaches_beyond_the_training_redshifts(forest, galaxies):
+    assert forest.z_grid[-1] > galaxies.z_spec.max()
+    assert len(forest.z_grid) == 301
+
+
+def test_the_same_seed_gives_the_same_model(forest, galaxies, survey, new):
+    again = train_model(galaxies, survey, ["forest"], SMALL)
+
+    density = again.predict_pdf(new.photometry).density
+    np.testing.assert_array_equal(density, forest.predict_pdf(new.photometry).density)
+    assert again.provenance["n_fitted"] == len(galaxies)
+
+
+def test_photometric_twins_count_once(galaxies, survey):
+    twice = galaxies[np.tile(np.arange(len(galaxies)), 2)]
+    flux = twice.photometry.flux.copy()
+    flux[len(galaxies) :, 5] *= 1.01  # measured again in one band
+    twice = replace(twice, photometry=replace(twice.photometry, flux=flux))
+    model = train_model(twice, survey, ["forest"], {"forest": {**SMALL["forest"], "n_trees": 2}})
+
+    assert model.provenance["n_fitted"] == len(galaxies)
+
+
+def test_more_than_one_family_is_a_blend(galaxies, survey, new):
+    model = train_model(galaxies, survey, ["forest", "boosting"], {
+        name: {**parameters, "n_z": 301} for name, parameters in SMALL.items()
+    })  # fmt: skip
+
+    assert isinstance(model, PhotozBlend)
+    assert list(model.members) == ["forest", "boosting"]
+    assert model.calibration is not None
+    assert len(model.predict_pdf(new.photometry)) == len(new)
+
+
+@pytest.mark.parametrize(
+    ("families", "parameters", "message"),
+    [
+        (["forrest"], {}, r"unknown estimator 'forrest' \(did you mean 'forest'\?\)"),
+        (["trainz"], {}, "unknown estimator 'trainz'"),
+        (["forest"], {"boosting1": {}}, "unknown estimator 'boosting1'"),
+        (["forest"], {"forest": {"trees": 3}}, "unknown parameter 'trees' of forest"),
+    ],
+)
+def test_mistyped_names_are_refused(galaxies, survey, families, parameters, message):
+    with pytest.raises(InputError, match=message):
+        train_model(galaxies, survey, families, parameters)
+
+
+def test_columns_in_memory_are_read_like_a_file(mock, survey, catalogue_file):
+    columns, file = from_columns(mock.to_columns(), survey), read(catalogue_file, survey)
+
+    np.testing.assert_array_equal(columns.photometry.flux, file.photometry.flux)
+    np.testing.assert_array_equal(columns.z_spec, file.z_spec)
+    np.testing.assert_array_equal(columns.object_id, file.object_id)
+
+
+def test_a_column_that_is_not_in_memory_is_named(mock, survey):
+    columns = mock.to_columns()
+    del columns["redshift"]
+
+    with pytest.raises(InputError, match="expected the column 'redshift'"):
+        from_columns(columns, survey, training=True)
