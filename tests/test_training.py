@@ -55,6 +55,7 @@ def test_the_grid_reaches_beyond_the_training_redshifts(forest, galaxies):
     assert len(forest.z_grid) == 301
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model(forest, galaxies, survey, new):
     again = train_model(galaxies, survey, ["forest"], SMALL)
 
@@ -63,6 +64,7 @@ def test_the_same_seed_gives_the_same_model(forest, galaxies, survey, new):
     assert again.provenance["n_fitted"] == len(galaxies)
 
 
+@pytest.mark.slow
 def test_photometric_twins_count_once(galaxies, survey):
     twice = galaxies[np.tile(np.arange(len(galaxies)), 2)]
     flux = twice.photometry.flux.copy()
@@ -73,6 +75,7 @@ def test_photometric_twins_count_once(galaxies, survey):
     assert model.provenance["n_fitted"] == len(galaxies)
 
 
+@pytest.mark.slow
 def test_more_than_one_family_is_a_blend(galaxies, survey, new):
     model = train_model(galaxies, survey, ["forest", "boosting"], {
         name: {**parameters, "n_z": 301} for name, parameters in SMALL.items()
