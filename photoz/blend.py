@@ -118,3 +118,13 @@ class PhotozBlend:
         ndarray of shape (n_galaxies,)
         """
         return self._first.outside_training(photometry)
+
+    def seen_in_training(self, photometry: Photometry) -> NDArray[np.bool_]:
+        """Whether each galaxy is one that a member's fit has seen, as far as that is known.
+
+        Returns
+        -------
+        ndarray of shape (n_galaxies,)
+        """
+        seen = [member.seen_in_training(photometry) for member in self.members.values()]
+        return np.asarray(np.any(seen, axis=0))

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from photoz.calibration import Calibration
 from photoz.errors import InputError
 from photoz.estimators import estimator_name, get_estimator
 from photoz.features import PhotometricFeatures
+from photoz.integrity import check_files, file_fingerprint, unzip
 from photoz.model import FittedModel, PhotozModel
 from photoz.photometry import ZERO_POINT, Photometry, State
 from photoz.survey import Survey
@@ -30,8 +31,8 @@ __all__ = ["FORMAT_VERSION", "load_model", "save_model"]
 
 FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"
+_SEEN = "seen.bin"
 _MANIFEST_LIMIT = 64 * 2**20
-_BUNDLE_LIMIT = 8 * 2**30
 _GOLDEN_ROWS = 16
 _GOLDEN_TOLERANCE = 1e-3
 
@@ -58,9 +59,12 @@ def save_model(model: FittedModel, path: str | Path) -> Path:
         directory = Path(work) / "bundle"
         directory.mkdir()
         manifest = _describe(model, directory)
+        seen = [member.seen for member in _members(model) if member.seen is not None]
+        if seen:
+            np.unique(np.concatenate(seen)).astype("<u8").tofile(directory / _SEEN)
         manifest["golden"] = _golden(model)
         manifest["files"] = {
-            str(file.relative_to(directory).as_posix()): _fingerprint(file)
+            str(file.relative_to(directory).as_posix()): file_fingerprint(file)
             for file in sorted(directory.rglob("*"))
             if file.is_file()
         }
@@ -91,7 +95,7 @@ def load_model(path: str | Path, *, verify: bool = False) -> PhotozModel | Photo
     if path.suffix != ".zip":
         return _load_directory(path, verify=verify)
     with tempfile.TemporaryDirectory(prefix="photoz-") as work:
-        return _load_directory(_unzipped(path, Path(work)), verify=verify)
+        return _load_directory(unzip(path, Path(work)), verify=verify)
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -106,7 +110,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         version, declared = manifest["format_version"], manifest["manifest_sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         msg = f"{file} is not a bundle's manifest ({error}); export the model again."
         raise InputError(msg) from error
     if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
@@ -118,7 +122,11 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if declared != _manifest_hash(manifest):
         msg = f"{file} was altered: its hash differs from manifest_sha256; export it again."
         raise InputError(msg)
-    _check_files(directory, manifest["files"])
+    try:
+        check_files(directory, manifest["files"], _MANIFEST)
+    except (KeyError, TypeError, AttributeError) as error:
+        msg = f"{file} does not list its files ({error!r}); export the model again."
+        raise InputError(msg) from error
     return dict(manifest)
 
 
@@ -126,6 +134,10 @@ def _load_directory(directory: Path, *, verify: bool) -> PhotozModel | PhotozBle
     manifest = read_manifest(directory)
     try:
         model = _restore(manifest, directory)
+        if _SEEN in manifest["files"]:
+            seen = np.fromfile(directory / _SEEN, dtype="<u8").astype(np.uint64)
+            for member in _members(model):
+                member.seen = seen
     except InputError:
         raise
     except (KeyError, ValueError, TypeError, AttributeError) as error:
@@ -262,36 +274,6 @@ def _replay(model: PhotozModel | PhotozBlend, golden: Mapping[str, Any], directo
         raise InputError(msg)
 
 
-def _check_files(directory: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    for name, entry in files.items():
-        file = _inside(directory, name)
-        if not file.is_file():
-            msg = f"{directory} lacks {name}, which its manifest lists; export the model again."
-            raise InputError(msg)
-        if file.stat().st_size != entry["size"] or _fingerprint(file) != dict(entry):
-            msg = (
-                f"{directory}/{name} was altered: its size or sha256 differs from the manifest; "
-                "export the model again."
-            )
-            raise InputError(msg)
-
-
-def _inside(directory: Path, name: str) -> Path:
-    """Place of a bundle's file, unless its name leads out of the bundle."""
-    pure = PurePosixPath(name)
-    place = (directory / pure).resolve()
-    if pure.is_absolute() or ".." in pure.parts or not place.is_relative_to(directory.resolve()):
-        msg = f"unsafe bundle {directory}: the path {name!r} leaves it."
-        raise InputError(msg)
-    return place
-
-
-def _fingerprint(file: Path) -> dict[str, Any]:
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"size": file.stat().st_size, "sha256": digest}
-
-
 def _manifest_hash(manifest: Mapping[str, Any]) -> str:
     content = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -305,24 +287,6 @@ def _zipped(directory: Path) -> Path:
             if file.is_file():
                 bundle.write(file, file.relative_to(directory).as_posix())
     return archive
-
-
-def _unzipped(archive: Path, directory: Path) -> Path:
-    if not archive.is_file():
-        msg = f"no bundle at {archive}: the file does not exist."
-        raise InputError(msg)
-    try:
-        with zipfile.ZipFile(archive) as bundle:
-            if sum(entry.file_size for entry in bundle.infolist()) > _BUNDLE_LIMIT:
-                msg = f"{archive} declares more than {_BUNDLE_LIMIT} bytes; no bundle is so large."
-                raise InputError(msg)
-            for entry in bundle.infolist():
-                _inside(directory, entry.filename)
-            bundle.extractall(directory)
-    except (zipfile.BadZipFile, EOFError) as error:
-        msg = f"{archive} is not a complete zip file ({error}); export the model again."
-        raise InputError(msg) from error
-    return directory
 
 
 def _move(source: Path, target: Path) -> None:

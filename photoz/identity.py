@@ -18,6 +18,7 @@ __all__ = [
     "Identity",
     "Labels",
     "combine_labels",
+    "fingerprints",
     "first_twins",
     "identify",
     "label_texts",
@@ -99,6 +100,31 @@ def first_twins(photometry: Photometry, keys: Labels) -> NDArray[np.intp]:
         leader = np.where(keys[leader] == keys[rows], none, leader)
         first[rows] = np.minimum(first[rows], leader)
     return np.where(first == none, -1, first)
+
+
+def fingerprints(photometry: Photometry) -> Labels:
+    """Labels by which a galaxy can be known again without its photometry.
+
+    They are hashes of the detected magnitudes, rounded to a millimagnitude, so that files of
+    different precision give the same for all but a few galaxies.
+
+    Parameters
+    ----------
+    photometry
+        Photometry of ``n_galaxies`` galaxies.
+
+    Returns
+    -------
+    ndarray of shape (n_galaxies,)
+        0 where fewer than three bands are detected, which could be any galaxy.
+    """
+    detected = photometry.state == State.DETECTED
+    flux = np.where(detected & (photometry.flux != 0), photometry.flux, 1.0)
+    rounded = np.rint(2500 * np.log10(np.abs(flux))).astype(np.int64)
+    # The sign and the state make up the last digits.
+    marks = 8 * rounded + 4 * (flux < 0) + photometry.state
+    labels = combine_labels(marks.view(np.uint64).T)
+    return np.where(detected.sum(axis=1) >= 3, labels, np.uint64(0))
 
 
 def label_values(values: NDArray[Any]) -> Labels:

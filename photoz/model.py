@@ -13,6 +13,7 @@ from photoz.augment import Augmentation
 from photoz.calibration import Calibration
 from photoz.estimators.base import OnStep, PhotozEstimator
 from photoz.features import PhotometricFeatures
+from photoz.identity import Labels, fingerprints
 from photoz.occupancy import Occupancy
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.photometry import Photometry, State
@@ -71,6 +72,8 @@ class PhotozModel:
     occupancy
         Where in the joint space of colours and magnitude the training galaxies lie; None in
         models with a single band, and in bundles of photoz before it was learned.
+    seen
+        Sorted `fingerprints` of the training galaxies, or None where they are not known.
     provenance
         Where the model comes from: hashes of data and split, seed, date, versions, metrics.
 
@@ -104,6 +107,7 @@ class PhotozModel:
         self.optional_bands: tuple[str, ...] = ()
         self.training_range: dict[str, tuple[float, float]] = {}
         self.occupancy: Occupancy | None = None
+        self.seen: Labels | None = None
         self.provenance: dict[str, Any] = {}
 
     def fit(
@@ -186,6 +190,17 @@ class PhotozModel:
             outside |= self.occupancy.is_outside(luptitude)
         return outside
 
+    def seen_in_training(self, photometry: Photometry) -> NDArray[np.bool_]:
+        """Whether each galaxy is one that the fit has seen, as far as that is known.
+
+        Returns
+        -------
+        ndarray of shape (n_galaxies,)
+        """
+        if self.seen is None:
+            return np.zeros(len(photometry), dtype=bool)
+        return np.isin(fingerprints(photometry), self.seen)
+
     def restore(self, content: Mapping[str, Any]) -> Self:
         """Take over the learned state that `learned` described."""
         self.optional_bands = tuple(content["optional_bands"])
@@ -217,6 +232,8 @@ class PhotozModel:
             for k, band in enumerate(bands)
         }
         self.occupancy = Occupancy.learn(luptitude) if len(bands) > 1 else None
+        found = np.unique(fingerprints(photometry))
+        self.seen = found[found > 0]
 
 
 def _take(values: ArrayLike | None, rows: NDArray[np.intp]) -> FloatArray | None:

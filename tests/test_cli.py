@@ -9,7 +9,9 @@ import pytest
 
 import photoz
 from photoz.bundle import load_model, save_model
+from photoz.catalogue import read
 from photoz.cli import main
+from photoz.survey import load_survey
 
 
 @pytest.fixture
@@ -85,7 +87,35 @@ def test_evaluate_gives_every_metric_with_its_interval(command, bundle, catalogu
 
     assert status == 0
     assert result["metrics"].keys() == result["intervals"].keys()
-    assert result["n_galaxies"] == 700
+    assert result["n_galaxies"] + result["n_seen_in_training"] == 700
+
+
+def test_evaluate_leaves_out_what_training_has_seen(command, bundle, catalogue_file):
+    """The file has 500 training galaxies, in single precision."""
+    _, shown, error = command("evaluate", bundle, catalogue_file, "--json")
+    n_seen = json.loads(shown)["n_seen_in_training"]
+
+    assert 480 <= n_seen <= 500
+    assert f"{n_seen} of 700 galaxies were seen in the model's training; left out" in error
+
+
+def test_evaluate_can_score_what_training_has_seen(command, bundle, catalogue_file):
+    _, shown, error = command("evaluate", bundle, catalogue_file, "--json", "--with-seen")
+
+    assert json.loads(shown)["n_galaxies"] == 700
+    assert "scored all the same" in error
+
+
+def test_evaluate_needs_new_galaxies(command, bundle, catalogue_file):
+    table = pq.read_table(catalogue_file)[:500]
+    seen = load_model(bundle).seen_in_training(
+        read(catalogue_file, load_survey("lsst")).photometry
+    )
+    pq.write_table(table.filter(seen[:500]), "seen.parquet")
+    status, _, error = command("evaluate", bundle, "seen.parquet")
+
+    assert status == 2
+    assert "expected galaxies that are new to the model, found none" in error
 
 
 def test_export_writes_a_bundle_that_loads(command, bundle, tmp_path, test_photometry):

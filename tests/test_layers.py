@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "photoz"
 
 LAYERS = """
 errors
-pdf download process environment survey_checks
+pdf download process environment survey_checks integrity
 columns
 survey
 measurements

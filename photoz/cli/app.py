@@ -33,6 +33,7 @@ __all__ = [
     "app",
     "load_fitted",
     "progress_bars",
+    "warn",
 ]
 
 app = typer.Typer(
@@ -62,6 +63,11 @@ def load_fitted(model: str) -> PhotozModel | PhotozBlend:
 
         return load_model(fetch_bundle(model), verify=True)
     return load_model(model, verify=True)
+
+
+def warn(text: str) -> None:
+    """Say on standard error what a user should know."""
+    ERR.print(f"photoz: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 class RateColumn(ProgressColumn):

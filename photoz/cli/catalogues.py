@@ -11,7 +11,6 @@ import typer
 from rich.table import Table
 
 from photoz.cli.app import (
-    ERR,
     OUT,
     AsJson,
     Bars,
@@ -20,7 +19,9 @@ from photoz.cli.app import (
     app,
     load_fitted,
     progress_bars,
+    warn,
 )
+from photoz.errors import InputError
 
 __all__ = ["evaluate", "export", "predict"]
 
@@ -86,9 +87,7 @@ def predict(
             skip_bad=skip_bad,
             workers=workers,
             on_progress=Bars(bar),
-            on_message=lambda text: ERR.print(
-                f"photoz: {text}", markup=False, highlight=False, soft_wrap=True
-            ),
+            on_message=warn,
         )
     counts = {"galaxies": scored.n_galaxies, **scored.flagged}
     if as_json:
@@ -104,9 +103,12 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="Bundle, or models:/NAME@ALIAS of MLflow.")],
     catalogue: Annotated[list[Path], typer.Argument(help="Catalogue with redshifts.")],
     survey: SurveyOption = None,
+    with_seen: Annotated[
+        bool, typer.Option("--with-seen", help="Score galaxies of the training too.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score a model on galaxies of known redshift, which should be new to it."""
+    """Score a model on galaxies of known redshift that are new to it."""
     import numpy as np
 
     from photoz.catalogue import read
@@ -120,11 +122,24 @@ def evaluate(
         training=True,
         optional_bands=fitted.optional_bands,
     )
+    seen = fitted.seen_in_training(galaxies.photometry)
+    n_seen = int(seen.sum())
+    if n_seen:
+        fate = "scored all the same" if with_seen else "left out"
+        warn(f"{n_seen} of {len(galaxies)} galaxies were seen in the model's training; {fate}")
+    if not with_seen:
+        galaxies = galaxies[~seen]
+    if len(galaxies) == 0:
+        msg = (
+            "expected galaxies that are new to the model, found none: all were seen in its "
+            "training; take others, or score them all the same (--with-seen)."
+        )
+        raise InputError(msg)
     result = evaluate_densities(
         np.asarray(galaxies.z_spec), fitted.predict_pdf(galaxies.photometry)
     )
     if as_json:
-        typer.echo(json.dumps(result.to_dict()))
+        typer.echo(json.dumps({**result.to_dict(), "n_seen_in_training": n_seen}))
         return
     table = Table("metric", "value", "95 % interval", title=f"{len(galaxies)} galaxies")
     for metric, value in result.metrics.items():
