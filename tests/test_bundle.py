@@ -192,8 +192,8 @@ def test_file_that_is_not_listed_is_refused(bundle):
 
 
 def test_zip_that_declares_too_much_is_refused(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr("photoz.integrity.BUNDLE_LIMIT", 1000)
     path = save_model(load_model(bundle), tmp_path / "large.zip")
+    monkeypatch.setattr("photoz.integrity.BUNDLE_LIMIT", 1000)
 
     refused(path, "declares more than 1000 bytes")
 

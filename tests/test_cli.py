@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pyarrow.parquet as pq
 import pytest
@@ -193,3 +194,67 @@ def test_neither_logs_nor_errors_nor_tracebacks_show_a_password(tmp_path, error,
     assert done.stderr.count("postgresql://***@host/photoz?sslpassword=***") == 2
     assert "Pa55w0rd" not in done.stderr
     assert ("Traceback" in done.stderr) == traced
+
+
+@pytest.fixture
+def hats(tmp_path):
+    """A folder that says of itself that it is a HATS catalogue."""
+    folder = tmp_path / "hats"
+    folder.mkdir()
+    (folder / "hats.properties").touch()
+    return folder
+
+
+def test_hats_catalogue_goes_to_lsdb(command, hats, monkeypatch):
+    called = []
+
+    def score_hats(*arguments, **options):
+        called.append((arguments, options))
+        return {"galaxies": 7}
+
+    module = ModuleType("photoz.adapters.lsdb")
+    module.score_hats = score_hats
+    monkeypatch.setitem(sys.modules, "photoz.adapters.lsdb", module)
+    status, shown, _ = command(
+        "predict", "bundle", hats, "-o", "out", "--scheduler", "tcp://a:1", "--keep", "x"
+    )
+    arguments, options = called[0]
+
+    assert (status, shown) == (0, "out: 7 galaxies\n")
+    assert arguments == ("bundle", hats, Path("out"))
+    assert options["scheduler"] == "tcp://a:1"
+    assert options["keep"] == ["x"]
+    assert options["workers"] >= 1
+
+
+def test_hats_without_lsdb_says_what_to_install(command, hats, monkeypatch):
+    monkeypatch.setitem(sys.modules, "photoz.adapters.lsdb", None)
+    status, _, error = command("predict", "bundle", hats, "-o", "out")
+
+    assert status == 2
+    assert "pip install 'photoz[lsdb]'" in error
+
+
+@pytest.mark.parametrize("option", [["--format", "fits"], ["--skip-bad"]])
+def test_hats_catalogue_is_written_as_one(command, hats, option):
+    status, _, error = command("predict", "bundle", hats, "-o", "out", *option)
+
+    assert status == 2
+    assert "without --format and --skip-bad" in error
+
+
+def test_skipped_input_is_listed_and_ends_with_status_3(command, bundle, catalogue_file):
+    Path("in").mkdir()
+    Path("in/a.parquet").write_bytes(b"PAR1")
+    Path("in/b.parquet").write_bytes(catalogue_file.read_bytes())
+    status, _, error = command("predict", bundle, "in", "-o", "out.fits")
+    assert status == 2
+    assert "in/a.parquet: expected Parquet" in error
+
+    status, shown, error = command(
+        "predict", bundle, "in", "-o", "out.fits", "--skip-bad", "--json"
+    )
+    assert status == 3
+    assert json.loads(shown)["galaxies"] == 700
+    assert json.loads(shown)["skipped"][0].startswith("in/a.parquet: expected Parquet")
+    assert "photoz: skipped in/a.parquet" in error

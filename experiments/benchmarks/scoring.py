@@ -1,53 +1,128 @@
-"""Rate and memory of `photoz predict` for a bundle, on mock galaxies.
+"""Rate and memory of `photoz predict`, and where its time goes, on mock galaxies.
 
-python experiments/benchmarks/scoring.py BUNDLE [N_GALAXIES ...]
+python experiments/benchmarks/scoring.py BUNDLE [BUNDLE ...] [--sizes N [N ...]]
 
-The bundle must be of a survey with the columns of the built-in survey `lsst`, such as one that
-`experiments/benchmarks/fit_mock.py` leaves behind; each size runs in a process of its own.
+The bundles must be of a survey with the columns of the built-in survey `lsst`, such as those that
+`experiments/benchmarks/fit_mock.py` leaves behind. Every run is a process of its own, Parquet in
+and Parquet out with the default columns; the time is that of the whole process, its start and the
+check of the bundle included. Linear growth is a rate that does not fall with the size, in memory
+that does not rise with it.
 """
 
-import resource
+import argparse
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from photoz.bundle import load_model
+from photoz.catalogue import to_array
 from photoz.mock import make_mock_catalogue
+from photoz.photometry import photometry_from_columns
+from photoz.prediction import prediction_columns
+from photoz.scoring import score_catalogue
 
 CHUNK = 100_000
-SIZES = (100_000, 1_000_000)
+SIZES = (1_000_000, 5_000_000, 10_000_000)
+STAGE_SAMPLE = 20_000
 
 
 def write_mock(path: Path, n_galaxies: int) -> None:
-    """Write mock galaxies piece by piece."""
-    writer = None
-    for seed, start in enumerate(range(0, n_galaxies, CHUNK)):
-        mock = make_mock_catalogue(min(CHUNK, n_galaxies - start), random_state=seed)
-        table = pa.table(mock.to_columns())
-        writer = writer or pq.ParquetWriter(path, table.schema)
-        writer.write_table(table)
-    if writer is not None:
-        writer.close()
+    """Write mock galaxies piece by piece; beyond a few pieces the same ones again."""
+    pieces = [
+        pa.table(make_mock_catalogue(min(CHUNK, n_galaxies), random_state=seed).to_columns())
+        for seed in range(min(5, -(-n_galaxies // CHUNK)))
+    ]
+    with pq.ParquetWriter(path, pieces[0].schema) as writer:
+        for number, start in enumerate(range(0, n_galaxies, CHUNK)):
+            writer.write_table(pieces[number % len(pieces)].slice(0, n_galaxies - start))
+
+
+def run(bundle: str, source: Path, out: Path) -> tuple[float, float, float]:
+    """Wall seconds, processor seconds and peak memory (MB) of the command."""
+    command = [sys.executable, "-m", "photoz", "predict", bundle, source, "-o", out, "--quiet"]
+    started = time.perf_counter()
+    process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"photoz predict ended with status {process.returncode}")
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def stages(bundle: str, folder: Path) -> dict[str, float]:
+    """Processor time (microseconds per galaxy) of each stage, by one thread."""
+    model, spent = load_model(bundle), {}
+
+    @contextmanager
+    def timed(stage: str) -> Iterator[None]:
+        started = time.process_time()
+        yield
+        spent[stage] = 1e6 * (time.process_time() - started) / STAGE_SAMPLE
+
+    mock = make_mock_catalogue(STAGE_SAMPLE, random_state=0)
+    source = folder / "sample.parquet"
+    pq.write_table(pa.table(mock.to_columns()), source)
+    columns = {name: to_array(column) for name, column in _columns(source).items()}
+    photometry = photometry_from_columns(columns, model.survey)[0]
+    prediction_columns(model, photometry[:1000], pdf="quantiles")  # what is made at first use
+    with timed("features"):
+        photometry = photometry_from_columns(columns, model.survey)[0]
+        first = next(iter(getattr(model, "members", {"": model}).values()))
+        first.features.transform(photometry)
+    with timed("densities"):
+        model.predict_pdf(photometry)
+    with timed("columns"):
+        prediction_columns(model, photometry, pdf="quantiles")
+    scored = score_catalogue(model, source, folder / "sample-out.parquet", workers=1)
+    per_galaxy = {key: 1e6 * value / STAGE_SAMPLE for key, value in scored.cpu_seconds.items()}
+    return {
+        "read": per_galaxy["read"],
+        "features": spent["features"],
+        "model": spent["densities"],
+        "summaries": max(spent["columns"] - spent["densities"], 0.0),
+        "write": per_galaxy["write"],
+    }
+
+
+def _columns(source: Path) -> dict[str, pa.ChunkedArray]:
+    table = pq.read_table(source)
+    return {name: table[name] for name in table.column_names}
 
 
 def main() -> None:
-    """Print a line per size: galaxies, seconds, rate, peak memory."""
-    bundle, *sizes = sys.argv[1:]
-    print("galaxies  seconds  galaxies/s  peak MB")
-    for n_galaxies in [int(size) for size in sizes] or SIZES:
-        with tempfile.TemporaryDirectory() as folder:
-            source, out = Path(folder) / "in.parquet", Path(folder) / "out.parquet"
+    """Print a line per bundle and size, and the stages of each bundle."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundles", nargs="+")
+    parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        print("bundle                  galaxies  seconds  galaxies/s  CPU-us each  peak MB")
+        for n_galaxies in chosen.sizes:
+            source = folder / "in.parquet"
             write_mock(source, n_galaxies)
-            started = time.perf_counter()
-            command = [sys.executable, "-m", "photoz", "predict", bundle, source, "-o", out]
-            subprocess.run([*map(str, command), "--quiet"], check=True, stdout=subprocess.DEVNULL)
-            seconds = time.perf_counter() - started
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        print(f"{n_galaxies:8d} {seconds:8.1f} {n_galaxies / seconds:11.0f} {peak:8.0f}")
+            for bundle in chosen.bundles:
+                seconds, cpu, peak = run(bundle, source, folder / "out.parquet")
+                (folder / "out.parquet").unlink()
+                print(
+                    f"{Path(bundle).name:22s} {n_galaxies:9d} {seconds:8.1f} "
+                    f"{n_galaxies / seconds:11.0f} {1e6 * cpu / n_galaxies:12.1f} {peak:8.0f}",
+                    flush=True,
+                )
+        print("\nCPU-us per galaxy, one thread; 'model' counts the features a second time")
+        for bundle in chosen.bundles:
+            spent = stages(bundle, folder)
+            shown = "  ".join(f"{stage} {value:.1f}" for stage, value in spent.items())
+            print(f"{Path(bundle).name:22s} {shown}")
 
 
 if __name__ == "__main__":

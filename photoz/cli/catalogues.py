@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
 from photoz.cli.app import (
+    ERR,
     OUT,
     AsJson,
     Bars,
@@ -33,9 +34,14 @@ def predict(
     model: Annotated[str, typer.Argument(help="Bundle, or models:/NAME@ALIAS of MLflow.")],
     catalogue: Annotated[
         list[Path],
-        typer.Argument(help="Catalogue: files, folders (Hive partitions too) or quoted patterns."),
+        typer.Argument(
+            help="Catalogue: files, folders (Hive partitions too) or quoted patterns; or one HATS "
+            "catalogue."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="File to write; folder, of a HATS catalogue.")
+    ],
     survey: SurveyOption = None,
     pdf: Annotated[
         Literal["quantiles", "grid", "none"], typer.Option(help="Form of p(z) to add.")
@@ -50,7 +56,11 @@ def predict(
     name: Annotated[str, typer.Option(help="Start of the column names.")] = "photoz",
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads that compute; one per processor if left out."),
+        typer.Option(min=1, help="Threads (HATS: processes) that compute; one per processor."),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Dask cluster for a HATS catalogue, such as tcp://HOST:8786."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the same command, if it was interrupted.")
@@ -72,30 +82,73 @@ def predict(
     from photoz.scoring import score_catalogue
     from photoz.survey import load_survey
 
-    with progress_bars(quiet=quiet, rate=True) as bar:
-        scored = score_catalogue(
-            load_fitted(model),
-            catalogue,
+    shared: dict[str, Any] = {
+        "survey": load_survey(survey) if survey else None,
+        "name": name,
+        "pdf": pdf,
+        "keep": keep or (),
+        "overwrite": overwrite,
+        "resume": resume,
+    }
+    skipped: tuple[str, ...] = ()
+    is_hats = any(_is_hats(path) for path in catalogue)
+    if is_hats and len(catalogue) == 1 and output is None and not skip_bad:
+        from photoz.environment import processors
+
+        counts = _score_hats(
+            model,
+            catalogue[0],
             out,
-            survey=load_survey(survey) if survey else None,
-            name=name,
-            pdf=pdf,
-            output=output,
-            keep=keep or (),
-            overwrite=overwrite,
-            resume=resume,
-            skip_bad=skip_bad,
-            workers=workers,
-            on_progress=Bars(bar),
-            on_message=warn,
+            **shared,
+            workers=workers or processors(),
+            scheduler=scheduler,
+            progress=not quiet and ERR.is_terminal,
         )
-    counts = {"galaxies": scored.n_galaxies, **scored.flagged}
+    elif is_hats or scheduler is not None:
+        msg = (
+            "a Dask cluster (--scheduler) takes one HATS catalogue, which is written as one: "
+            f"expected that alone, without --format and --skip-bad, got {catalogue[0]}."
+        )
+        raise InputError(msg)
+    else:
+        with progress_bars(quiet=quiet, rate=True) as bar:
+            scored = score_catalogue(
+                load_fitted(model),
+                catalogue,
+                out,
+                **shared,
+                output=output,
+                skip_bad=skip_bad,
+                workers=workers,
+                on_progress=Bars(bar),
+                on_message=warn,
+            )
+        counts, skipped = {"galaxies": scored.n_galaxies, **scored.flagged}, scored.skipped
     if as_json:
-        typer.echo(json.dumps({**counts, "skipped": scored.skipped}))
+        typer.echo(json.dumps({**counts, "skipped": skipped}))
     else:
         typer.echo(f"{out}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
-    if scored.skipped:
+    if skipped:
         raise typer.Exit(_SKIPPED)
+
+
+def _is_hats(path: Path) -> bool:
+    """Whether a folder is a HATS catalogue, or a collection of one with its margin."""
+    names = ("collection.properties", "hats.properties", "properties")
+    return any((path / name).is_file() for name in names)
+
+
+def _score_hats(model: str, *arguments: Any, **options: Any) -> dict[str, int]:  # noqa: ANN401
+    try:
+        from photoz.adapters.lsdb import score_hats
+    except ImportError as error:
+        msg = f"a HATS catalogue needs further packages ({error}): pip install 'photoz[lsdb]'."
+        raise InputError(msg) from error
+    if model.startswith("models:/"):
+        from photoz.tracking import fetch_bundle
+
+        return score_hats(fetch_bundle(model), *arguments, **options)
+    return score_hats(model, *arguments, **options)
 
 
 @app.command()
