@@ -27,7 +27,7 @@ from photoz.report import EstimatorDetails, write_report
 from photoz.samples import Samples
 from photoz.settings import FLOORS, Experiment
 
-__all__ = ["Results", "library_versions"]
+__all__ = ["Results", "abandoned_folders", "library_versions"]
 
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "lightgbm", "torch", "optuna", "mlflow")
 
@@ -202,6 +202,20 @@ class Results:
         for name, outcome in self.outcomes.items():
             columns |= prediction_columns(outcome.model, test.photometry, name=name)
         pq.write_table(pa.table(columns), self._folder / "test_predictions.parquet")
+
+
+def abandoned_folders(parent: Path) -> list[Path]:
+    """Folders of results that a process of this machine, now gone, left unfinished in `parent`."""
+    node = platform.node()
+    found = []
+    for folder in sorted(parent.glob(".*.partial")):
+        _, mark, rest = folder.name.removesuffix(".partial").partition(f".{node},")
+        process = f"{node}:{rest.replace(',', ':')}"
+        # One that was killed between two renames is complete: the next run gives it its name.
+        is_complete = (folder / "replaced").exists()
+        if mark and not is_complete and is_gone(process, one_machine=False):
+            found.append(folder)
+    return found
 
 
 def library_versions() -> dict[str, str]:

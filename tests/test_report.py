@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -186,6 +187,33 @@ def test_a_search_cut_by_its_timeout_is_marked(report, tmp_path):
     report["estimators"]["forest"]["timed_out"] = True
 
     assert "forest 1 min 23 s 3 cut by timeout 3.2 s" in Page(render(report, tmp_path)).text
+
+
+def test_mean_redshifts_are_held_against_their_bar(report, tmp_path, evaluations):
+    """Within 0.002 (1 + z) and two standard errors it is met; a shift of 0.1 misses it."""
+    good = evaluations["network"]
+    shifted = [replace(bin_, mean_pz=bin_.mean_pz + 0.1) for bin_ in good.tomography]
+    details = {
+        "network": EstimatorDetails(replace(good, tomography=good.tomography[:1])),
+        "forest": EstimatorDetails(replace(good, tomography=tuple(shifted))),
+    }
+    bin_ = good.tomography[0]
+    twice = 2 * bin_.standard_error / (1 + bin_.mean_z_spec)
+
+    text = Page(render(report, tmp_path, details)).text
+
+    assert f"{bin_.bias:+.4f} ± {twice:.4f} met" in text
+    assert text.count(" missed") == len(shifted)
+
+
+def test_worst_cells_of_all_estimators_stand_side_by_side(report, tmp_path, evaluations):
+    details = {name: EstimatorDetails(found) for name, found in evaluations.items()}
+    text = Page(render(report, tmp_path, details)).text
+    worst = evaluations["forest"].worst_cell
+
+    assert worst.miscoverage > 0  # twice too wide on purpose
+    assert f"forest {worst.condition} {worst.label} {worst.n_galaxies}" in text
+    assert text.index("worst cell galaxies") < text.index("Data training")
 
 
 def test_worst_cell_is_named(report, tmp_path, evaluations):

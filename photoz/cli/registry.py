@@ -1,24 +1,28 @@
-"""Commands on what MLflow keeps: models, promote, ui."""
+"""Commands on what MLflow keeps: models, promote, doctor, clean, ui."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from photoz.cli.app import OUT, AsJson, app
-from photoz.errors import InputError
+from photoz.errors import InputError, without_password
 
 if TYPE_CHECKING:
     from photoz.tracking import ModelVersion
 
-__all__ = ["models", "promote", "ui"]
+__all__ = ["clean", "doctor", "models", "promote", "ui"]
 
 _SHOWN = {"log_loss": "log loss", "cde_loss": "CDE loss", "crps": "CRPS", "sigma_nmad": "σ_NMAD"}
 _NOT_PROMOTED = 1
+_HOURS = {"h": 1, "d": 24, "w": 168}
 
 ModelName = Annotated[
     str | None, typer.Argument(help="Registered model, with or without photoz-.")
@@ -84,14 +88,93 @@ def promote(
 
 
 @app.command()
+def doctor(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be mended, mend nothing.")
+    ] = False,
+) -> None:
+    """Find artifacts again after mlruns/ was moved or copied."""
+    from photoz.tracking import Store, find_moves, mend
+
+    store = Store.find()
+    if store.database is None or not store.database.exists():
+        msg = (
+            f"expected the database of a store on this machine, found "
+            f"{without_password(str(store.database or store.uri))}; run it where mlruns/ is."
+        )
+        raise InputError(msg)
+    moves = find_moves(store.database)
+    if not dry_run:
+        mend(store.database, moves)
+    for move in moves:
+        typer.echo(f"{'would mend' if dry_run else 'mended'} {move}")
+    if not moves:
+        typer.echo(f"every artifact of {store.folder} lies where it should")
+
+
+@app.command()
+def clean(
+    older_than: Annotated[
+        str, typer.Option(help="Age of what is removed: a number and h, d or w.")
+    ] = "30d",
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; else it is only listed.")] = False,
+    results: Annotated[Path, typer.Option(help="Folder of all results.")] = Path(
+        "experiments/results"
+    ),
+) -> None:
+    """Remove old failed, killed and pruned runs, and folders left unfinished.
+
+    Registered models, and the runs that they came from, always stay.
+    """
+    from photoz.results import abandoned_folders
+    from photoz.tracking import Store, find_old_runs, remove_run
+
+    age = _age(older_than)
+    begun_before = (datetime.now(UTC) - age).timestamp()
+    folders = [it for it in abandoned_folders(results) if it.stat().st_mtime < begun_before]
+    verb = "removed" if yes else "would remove"
+    with Store.find().opened() as client:
+        runs = find_old_runs(client, age)
+        for run in runs:
+            if yes:
+                remove_run(client, run)
+            typer.echo(f"{verb} {run.reason} run {run.name} of {run.experiment}, {run.ended}")
+    for folder in folders:
+        if yes:
+            shutil.rmtree(folder)
+        typer.echo(f"{verb} unfinished {folder}")
+    hint = "" if yes or not (runs or folders) else "; --yes does it"
+    typer.echo(f"{verb} {len(runs)} runs and {len(folders)} folders{hint}")
+
+
+@app.command()
 def ui(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; this machine only if left out.")
+    ] = "127.0.0.1",
 ) -> None:
     """Open MLflow on the runs of this directory, for this machine only."""
-    from photoz.tracking import page_address, serve
+    from photoz.tracking import is_local, page_address, serve
 
-    typer.echo(f"MLflow: {page_address(port)}")
-    serve(port)
+    if not is_local(host):
+        warning = (
+            f"warning: MLflow asks for no password: whoever reaches {host}:{port} can read, "
+            "change and delete every run and model. Safer: leave --host out, and reach it with "
+            f"ssh -L {port}:127.0.0.1:{port}."
+        )
+        typer.echo(warning, err=True)
+    typer.echo(f"MLflow: {page_address(port, host)}")
+    serve(port, host=host)
+
+
+def _age(text: str) -> timedelta:
+    """Time such as 30d, 12h or 2w."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in _HOURS or not number.isdigit():
+        msg = f"expected an age such as 30d, 12h or 2w, got {text!r}."
+        raise InputError(msg)
+    return timedelta(hours=int(number) * _HOURS[unit])
 
 
 def _choose(versions: list[ModelVersion], version: str | None) -> ModelVersion:

@@ -11,12 +11,14 @@ os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
 # It would show a server's URL, password included, on standard output after every run.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
+from photoz.tracking.cleaning import OldRun, find_old_runs, remove_run
 from photoz.tracking.contents import Content, TrackedData
+from photoz.tracking.doctor import Move, find_moves, mend
 from photoz.tracking.models import fetch_bundle
 from photoz.tracking.pages import page_address
 from photoz.tracking.registry import ROW_LOSSES, Verdict, promote, row_losses
 from photoz.tracking.runs import EstimatorRun, Tracking
-from photoz.tracking.store import Store, serve
+from photoz.tracking.store import Store, is_local, serve
 from photoz.tracking.versions import ModelVersion, list_versions
 
 __all__ = [
@@ -24,14 +26,21 @@ __all__ = [
     "Content",
     "EstimatorRun",
     "ModelVersion",
+    "Move",
+    "OldRun",
     "Store",
     "TrackedData",
     "Tracking",
     "Verdict",
     "fetch_bundle",
+    "find_moves",
+    "find_old_runs",
+    "is_local",
     "list_versions",
+    "mend",
     "page_address",
     "promote",
+    "remove_run",
     "row_losses",
     "serve",
 ]

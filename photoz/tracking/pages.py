@@ -25,9 +25,10 @@ _COLOURS = {
 _OTHER_COLOUR = "#cc79a7"
 
 
-def page_address(port: int) -> str:
+def page_address(port: int, host: str = "127.0.0.1") -> str:
     """Address of MLflow's list of experiments, without what it has for language models."""
-    return f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}/#/experiments?workflowType=machine_learning"
 
 
 def page_tags(metric: str) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 import os
 import socket
 import sys
@@ -19,11 +21,17 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from photoz.errors import InputError, without_password
+from photoz.tracking.doctor import find_moves, mend
 
-__all__ = ["Store", "serve"]
+__all__ = ["Store", "is_local", "serve"]
+
+logger = logging.getLogger(__name__)
 
 MLRUNS = Path("mlruns")
 """Folder of the working directory that holds the runs where nothing else is said."""
+
+LOCAL = "127.0.0.1"
+"""The address that only this machine reaches."""
 
 _SQLITE = "sqlite:///"
 
@@ -108,6 +116,7 @@ class Store:
             )
             raise InputError(msg)
         try:
+            self.follow()
             with _few_retries():
                 yield self.client()
         except (MlflowException, SQLAlchemyError) as error:
@@ -124,10 +133,20 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._check_database()
+            self.follow()
             with _few_retries():
                 return self._experiment(name)
         except Exception as error:
             raise self._unusable(error) from error
+
+    def follow(self) -> None:
+        """Mend the places of artifacts where the folder was moved since they were written."""
+        if self.database is not None and self.database.exists():
+            moves = find_moves(self.database)
+            for move in moves:
+                logger.warning("the store was moved: %s", move)
+            if moves:
+                mend(self.database, moves)
 
     def _unusable(self, error: Exception) -> InputError:
         reason = without_password(f"{type(error).__name__}: {error}".partition("\n")[0])
@@ -166,13 +185,15 @@ class Store:
         return client.get_experiment(number)
 
 
-def serve(port: int, *, store: Store | None = None) -> NoReturn:
-    """Become the server of MLflow's pages, for this machine only, until it is interrupted.
+def serve(port: int, *, host: str = LOCAL, store: Store | None = None) -> NoReturn:
+    """Become the server of MLflow's pages until it is interrupted.
 
     Parameters
     ----------
     port
-        Port of 127.0.0.1 to listen on.
+        Port to listen on.
+    host
+        Address to listen on: this machine only if left out. MLflow asks nobody who they are.
     store
         What to show; that of the working directory if left out.
 
@@ -185,14 +206,9 @@ def serve(port: int, *, store: Store | None = None) -> NoReturn:
     if store.has_server:
         msg = f"the runs are on a server already: open {without_password(store.uri)}."
         raise InputError(msg)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
-            msg = f"port {port} of 127.0.0.1 cannot be used ({error}); give another one."
-            raise InputError(msg) from error
+    _check_port(host, port)
     store.folder.mkdir(parents=True, exist_ok=True)
+    store.follow()
     places = {
         # Not as options: other users of the machine would see a password among them.
         "MLFLOW_BACKEND_STORE_URI": store.uri,
@@ -200,10 +216,29 @@ def serve(port: int, *, store: Store | None = None) -> NoReturn:
         # Eight more processes, for language models.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    options = ["--host", host, "--port", str(port), "--workers", "1"]
     command = [sys.executable, "-m", "mlflow", "server", *options]
     # A child would outlive this process where that is killed.
     os.execve(sys.executable, command, {**os.environ, **places})  # noqa: S606
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            msg = f"port {port} of {host} cannot be used ({error}); give another one."
+            raise InputError(msg) from error
 
 
 @contextmanager
