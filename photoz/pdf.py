@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from photoz.quantile_form import cumulative_of_quantiles
+
 __all__ = ["FloatArray", "RedshiftPDF"]
 
 FloatArray = NDArray[np.floating]
@@ -128,6 +130,61 @@ class RedshiftPDF:
             density += term
         return cls.from_weights(z_grid, density)
 
+    @classmethod
+    def from_quantiles(
+        cls, z_grid: ArrayLike, levels: ArrayLike, quantiles: ArrayLike
+    ) -> RedshiftPDF:
+        """Read back densities from the quantiles that a prediction holds.
+
+        Parameters
+        ----------
+        z_grid
+            Redshifts of shape ``(n_z,)``.
+        levels
+            Rising probabilities between 0 and 1, both excluded, shape ``(n_levels,)``.
+        quantiles
+            Redshifts at these levels, shape ``(n_galaxies, n_levels)``, none falling. Two
+            that are closer than a hundredth of a step of the grid are taken to be that far
+            apart.
+
+        Returns
+        -------
+        RedshiftPDF
+
+        Raises
+        ------
+        ValueError
+            If the levels or quantiles are not of that form, or one is NaN.
+
+        Examples
+        --------
+        >>> flat = RedshiftPDF.from_weights(np.linspace(0, 2, 201), np.ones((1, 201)))
+        >>> levels = [0.025, 0.16, 0.5, 0.84, 0.975]
+        >>> pz = RedshiftPDF.from_quantiles(flat.z_grid, levels, flat.quantiles(levels))
+        >>> pz.quantiles([0.16, 0.5]).round(2)
+        array([[0.32, 1.  ]])
+        """
+        grid, level, given = (
+            np.asarray(part, dtype=np.float64) for part in (z_grid, levels, quantiles)
+        )
+        rising = level.ndim == 1 and len(level) > 1 and (np.diff(level, prepend=0) > 0).all()
+        if not rising or not level[-1] < 1:
+            msg = f"levels must rise between 0 and 1, both excluded, got {level}."
+            raise ValueError(msg)
+        if given.ndim != 2 or given.shape[1] != len(level) or not (np.diff(given) >= 0).all():
+            msg = (
+                f"quantiles must have shape (n_galaxies, {len(level)}) and none may fall or be "
+                f"NaN, got shape {given.shape}."
+            )
+            raise ValueError(msg)
+        step = grid[1] - grid[0]
+        apart = 0.01 * step * np.arange(len(level))
+        given = np.maximum.accumulate(given - apart, axis=1) + apart
+        edges = np.append(grid - 0.5 * step, grid[-1] + 0.5 * step).clip(0, grid[-1])
+        mass = np.diff(cumulative_of_quantiles(edges, level, given), axis=1)
+        # The cells at both ends are half as wide.
+        return cls.from_weights(grid, np.maximum(mass, 0) / np.diff(edges))
+
     def __repr__(self) -> str:
         n_galaxies, n_z = self.density.shape
         return (
@@ -172,12 +229,15 @@ class RedshiftPDF:
             One redshift per galaxy, shape ``(n_galaxies,)``, or one for all. It is 0 below
             the grid and 1 above it.
         """
-        z = self._one_per_galaxy(z)
+        return self._below(self._one_per_galaxy(z), self.cumulative())
+
+    def _below(self, z: FloatArray, cumulative: FloatArray) -> FloatArray:
+        """Probability below one redshift per galaxy, from what `cumulative` returned."""
         rows, cell, offset = self._locate(z)
         left = self.density[rows, cell].astype(np.float64)
         right = self.density[rows, cell + 1]
         inside = left * offset + 0.5 * (right - left) * offset**2 / self.step
-        cdf = self.cumulative()[rows, cell] + inside
+        cdf = cumulative[rows, cell] + inside
         return np.where(z < 0, 0.0, np.where(z > self.z_grid[-1], 1.0, np.clip(cdf, 0, 1)))
 
     def at(self, z: ArrayLike) -> FloatArray:
@@ -253,8 +313,8 @@ class RedshiftPDF:
         """
         mode = self.mode()
         half = width * (1 + mode)
-        odds: FloatArray = self.cdf(mode + half) - self.cdf(mode - half)
-        return odds
+        cumulative = self.cumulative()
+        return self._below(mode + half, cumulative) - self._below(mode - half, cumulative)
 
     def n_peaks(self, share: float = 0.1) -> NDArray[np.intp]:
         """Number of separate ranges of redshift in which p(z) is above `share` of its peak.

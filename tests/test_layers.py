@@ -14,7 +14,7 @@ from photoz.estimators import ESTIMATORS
 PACKAGE = Path(__file__).parents[1] / "photoz"
 
 LAYERS = """
-errors
+errors quantile_form
 pdf download process environment survey_checks integrity
 columns
 survey

@@ -305,3 +305,50 @@ def test_qp_agrees(irregular):
     assert_allclose(irregular.density, pdf, atol=1e-5)
     # At the first point qp gives what a jump from zero would hold.
     assert_allclose(irregular.cumulative()[:, 1:], cdf[:, 1:], atol=1e-5)
+
+
+COMPACT = (0.001, 0.01, 0.05, 0.16, 0.3, 0.42, 0.5, 0.58, 0.7, 0.84, 0.95, 0.99, 0.999)
+
+
+def test_gaussian_comes_back_from_its_quantiles():
+    pz = gaussians([0.8, 1.5], [0.05, 0.2])
+    back = RedshiftPDF.from_quantiles(GRID, COMPACT, pz.quantiles(COMPACT).astype(np.float32))
+
+    peak = pz.density.max(axis=1, keepdims=True)
+    assert_allclose(back.density / peak, pz.density / peak, atol=5e-3)
+
+
+def test_quantiles_survive_the_way_there_and_back():
+    two = RedshiftPDF.from_mixture(
+        GRID, np.array([[0.7, 0.3]]), np.array([[0.5, 2.0]]), np.array([[0.05, 0.1]])
+    )
+    given = two.quantiles(COMPACT)
+
+    back = RedshiftPDF.from_quantiles(GRID, COMPACT, given)
+    assert_allclose(two.cdf(back.quantiles(COMPACT)[0, 3]), 0.16, atol=2e-3)
+    assert_allclose(two.cdf(back.quantiles(COMPACT)[0, 9]), 0.84, atol=2e-3)
+    # What lies between two levels on both sides of a gap may be anywhere between them.
+    assert back.cdf(1.25) - back.cdf(0.9) < 0.05
+
+
+def test_equal_quantiles_at_an_end_of_the_grid_stay_a_density():
+    given = np.zeros((2, len(COMPACT)))
+    given[1] = GRID[-1]
+
+    density = RedshiftPDF.from_quantiles(GRID, COMPACT, given).density
+    assert_array_equal(density.argmax(axis=1), [0, len(GRID) - 1])
+
+
+@pytest.mark.parametrize(
+    ("levels", "quantiles", "message"),
+    [
+        ([0.5, 0.4], [[1.0, 1.1]], "levels must rise"),
+        ([0.0, 0.4], [[1.0, 1.1]], "levels must rise"),
+        ([0.1, 0.4], [[1.1, 1.0]], "none may fall"),
+        ([0.1, 0.4], [[np.nan, 1.0]], "none may fall or be NaN"),
+        ([0.1, 0.4], [1.0, 1.1], r"shape \(n_galaxies, 2\)"),
+    ],
+)
+def test_quantiles_of_another_form_are_refused(levels, quantiles, message):
+    with pytest.raises(ValueError, match=message):
+        RedshiftPDF.from_quantiles(GRID, levels, quantiles)
