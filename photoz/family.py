@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,14 @@ class Family:
         What to search and how long.
     samples
         The galaxies.
+    warm_start
+        Parameters, within the space, that the second trial tries; see `warm_starts`.
     """
 
     name: str
     experiment: Experiment
     samples: Samples
+    warm_start: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def n_trials(self) -> int:
@@ -73,12 +76,13 @@ class Family:
         found = search(
             objective,
             space,
-            study_name=self._study_name(),
+            study_name=self.study,
             storage=storage,
             n_trials=settings.trials,
             timeout=settings.timeout,
             seed=self.experiment.seed,
             defaults={key: defaults[key] for key in space if key in defaults},
+            warm_start=self.warm_start,
             on_trial=on_trial,
         )
         return found, self._candidate({**fixed, **found.best.parameters, **found.best.tuned})
@@ -121,8 +125,9 @@ class Family:
     def _candidate(self, parameters: dict[str, Any]) -> Candidate:
         return Candidate(self.name, parameters, self.samples.survey, self.experiment.seed)
 
-    def _study_name(self) -> str:
-        """Name that changes with everything that a trial's score depends on."""
+    @property
+    def study(self) -> str:
+        """Name of the study: it changes with everything that a trial's score depends on."""
         experiment, samples = self.experiment, self.samples
         return study_name(
             f"{experiment.name}-{self.name}",
@@ -132,4 +137,5 @@ class Family:
             self._space,
             {"metric": experiment.search.metric, "seed": experiment.seed},
             photoz.__version__,
+            *([dict(self.warm_start)] if self.warm_start else []),
         )

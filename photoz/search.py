@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,98 +18,19 @@ from optuna.trial import TrialState
 
 from photoz.errors import InputError, without_password
 from photoz.estimators.base import Choice, OnStep, Range
-from photoz.study import (
-    ReseededTPE,
-    kept_trials,
-    mark_started,
-    open_study,
-    parameter_importance,
-    release_abandoned,
-)
+from photoz.sampling import LatePruner, ReseededTPE, parameter_importance
+from photoz.study import deaths, kept_trials, mark_started, open_study, release_abandoned
+from photoz.trials import Objective, Scored, SearchResult, Trial
 
 __all__ = ["Objective", "Scored", "SearchResult", "Trial", "search", "study_name"]
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Scored:
-    """What one trial reached.
-
-    Parameters
-    ----------
-    value
-        Score of the trial, the lower the better.
-    tuned
-        Parameters that the fit chose by itself, such as the step at which it stopped.
-    """
-
-    value: float
-    tuned: dict[str, Any] = field(default_factory=dict)
+_MOST_DEATHS = 3
 
 
-Objective = Callable[[dict[str, Any], OnStep], Scored]
-"""Fits and scores one choice of parameters; tells `OnStep` of its progress where it can."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One finished trial.
-
-    Parameters
-    ----------
-    number
-        Place in the study, from 0; killed trials are repeated and leave no gap.
-    state
-        ``complete``, ``pruned`` or ``failed``.
-    parameters
-        The values that were tried.
-    value
-        The score; the last loss reported where pruned; None where failed.
-    seconds
-        Wall time.
-    error
-        What was raised where failed.
-    tuned
-        Parameters that the fit chose by itself.
-    curve
-        Losses that the fit reported on its way, by step.
-    """
-
-    number: int
-    state: str
-    parameters: dict[str, Any]
-    value: float | None
-    seconds: float
-    error: str | None = None
-    tuned: dict[str, Any] = field(default_factory=dict)
-    curve: dict[int, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """The trials of a search and the best of them.
-
-    Parameters
-    ----------
-    best
-        The complete trial of the lowest value.
-    trials
-        All finished trials, in order.
-    seconds
-        Wall time of the trials, those of earlier, interrupted processes included.
-    timed_out
-        Whether the time ran out before the trials did.
-    importance
-        Share of each parameter in what tells the best trials from the others; empty where
-        there are too few to tell.
-    """
-
-    best: Trial
-    trials: tuple[Trial, ...]
-    seconds: float
-    timed_out: bool
-    importance: dict[str, float] = field(default_factory=dict)
+class _SurplusError(Exception):
+    """Two processes began the last trial at once; this one was later."""
 
 
 def search(
@@ -122,6 +43,7 @@ def search(
     timeout: float | None = None,
     seed: int = 0,
     defaults: Mapping[str, Any] | None = None,
+    warm_start: Mapping[str, Any] | None = None,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> SearchResult:
     """Find the parameters of the lowest score.
@@ -150,6 +72,8 @@ def search(
         Seed of the sampler.
     defaults
         Parameters of the first trial, moved into the space where they lie outside.
+    warm_start
+        Parameters of the second trial; what they lack in the space is as in the first.
     on_trial
         Called with every finished trial in order, stored ones first.
 
@@ -162,30 +86,34 @@ def search(
     """
     _check(space, n_trials, timeout)
     planned = n_trials if n_trials and space else 1
-    start = None if defaults is None and n_trials else _starting_point(space, defaults or {})
-    study = open_study(storage, study_name, planned=planned, sampler=ReseededTPE(seed, start))
+    sampler = ReseededTPE(seed, _starts(space, defaults, warm_start, n_trials))
+    study = open_study(storage, study_name, planned=planned, sampler=sampler, pruner=LatePruner())
     raised: list[Exception] = []
-    trials: list[Trial] = []
+    n_told = 0
     while True:
         release_abandoned(study, storage)
-        n_told, trials = len(trials), _finished(study)[:planned]
-        for trial in trials[n_told:]:
-            if on_trial is not None:
-                on_trial(trial)
+        trials = _finished(study)[:planned]
         spent = sum(trial.seconds for trial in trials)
         timed_out = len(trials) < planned and timeout is not None and spent >= timeout
-        if len(trials) == planned or timed_out:
+        ended = len(trials) == planned or timed_out
+        # In order: those that come after one that still runs elsewhere wait for it.
+        ready = sum(ended or trial.number == place for place, trial in enumerate(trials))
+        for trial in trials[n_told:ready]:
+            if on_trial is not None:
+                on_trial(trial)
+        n_told = ready
+        if ended:
             best = _best(trials, raised)
             importance = parameter_importance(kept_trials(study)[:planned])
             return SearchResult(best, tuple(trials), spent, timed_out, importance)
-        if len(kept_trials(study)) < planned:
+        if _has_more(study, planned):
             study.optimize(
-                lambda trial: _evaluate(trial, objective, space, raised),
+                lambda trial: _evaluate(trial, objective, space, planned, raised),
                 n_trials=1,
                 catch=(Exception,),
             )
         else:
-            time.sleep(1)  # the last trials are with other processes
+            time.sleep(0.5)  # the last trials are with other processes
 
 
 def study_name(prefix: str, *parts: Any) -> str:  # noqa: ANN401
@@ -211,12 +139,17 @@ def _evaluate(
     trial: optuna.Trial,
     objective: Objective,
     space: Mapping[str, Range | Choice],
+    planned: int,
     raised: list[Exception],
 ) -> float:
     """Run the objective for Optuna; put its error, or what it tuned, beside the trial."""
     mark_started(trial)
+    earlier = [other for other in kept_trials(trial.study) if other.number < trial.number]
+    if len(earlier) >= planned:
+        raise _SurplusError
     parameters = {name: _suggest(trial, name, options) for name, options in space.items()}
     try:
+        _check_deaths(deaths(trial))
         scored = objective(parameters, _progress(trial))
         _check_score(scored.value)
         trial.set_user_attr("tuned", json.loads(json.dumps(scored.tuned, default=_plain)))
@@ -259,6 +192,27 @@ def _progress(trial: optuna.Trial) -> OnStep:
             raise optuna.TrialPruned(msg)
 
     return on_step
+
+
+def _has_more(study: optuna.Study, planned: int) -> bool:
+    """Whether there are trials to begin, or to repeat."""
+    kept = kept_trials(study)
+    return len(kept) < planned or any(trial.state == TrialState.WAITING for trial in kept)
+
+
+def _starts(
+    space: Mapping[str, Range | Choice],
+    defaults: Mapping[str, Any] | None,
+    warm_start: Mapping[str, Any] | None,
+    n_trials: int,
+) -> dict[int, dict[str, Any]]:
+    """Parameters of the first trials that are given, by number."""
+    if defaults is None and n_trials and not warm_start:
+        return {}
+    first = _starting_point(space, defaults or {})
+    if not warm_start:
+        return {0: first}
+    return {0: first, 1: {**first, **warm_start}}
 
 
 def _starting_point(
@@ -324,6 +278,12 @@ def _check(space: Mapping[str, Range | Choice], n_trials: int, timeout: float | 
         if not fits:
             msg = f"the search space of {name} needs {expected}, got {options}."
             raise InputError(msg)
+
+
+def _check_deaths(n_deaths: int) -> None:
+    if n_deaths >= _MOST_DEATHS:
+        msg = f"{n_deaths} processes were killed as they ran it, for want of memory perhaps."
+        raise RuntimeError(msg)
 
 
 def _check_score(value: float) -> None:

@@ -149,6 +149,7 @@ class SearchSettings(_Settings):
     trials: int = Field(default=30, ge=0)
     timeout: float | None = Field(default=None, gt=0)
     storage: str = ""
+    warm_start: str = ""
 
 
 class TrackingSettings(_Settings):

@@ -25,14 +25,15 @@ catalogue metrics augment features split mock pooling occupancy
 calibration_steps conformal
 bootstrap datasets calibration estimators
 cells model sample
-blend importance settings study
+blend importance settings study trials
+claim sampling
 search evaluation bundle samples prediction
 protocol plots scoring
 training
 outcome
 card
 family report tracking
-record results
+record results warm_start
 experiment
 adapters
 cli
@@ -49,7 +50,7 @@ LIBRARIES = {
     "lightgbm": ["estimators.boosting"],
     "torch": ["estimators"],
     "safetensors": ["estimators"],
-    "optuna": ["search", "study"],
+    "optuna": ["claim", "sampling", "search", "study"],
     "mlflow": ["tracking", "adapters.pyfunc"],
     "sqlalchemy": ["tracking"],
     "matplotlib": ["plots"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,9 @@ def experiment(
     catalogue: Annotated[Path | None, typer.Option(help="Read this catalogue instead.")] = None,
     test: Annotated[Path | None, typer.Option(help="Read this held-out file instead.")] = None,
     trials: Annotated[int | None, typer.Option(min=0, help="Trials per estimator.")] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes of this machine that search.")
+    ] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read and split the data, fit nothing.")
     ] = False,
@@ -60,8 +64,13 @@ def experiment(
     """Search, test, track and export the models of an experiment file.
 
     The exit status is 0 only if every estimator was finished. A search that was interrupted
-    goes on where it stopped.
+    goes on where it stopped. Where other machines search in the same database, or other
+    processes in the same journal, the first to run the same file finishes the experiment; the
+    others help to search.
     """
+    if workers > 1:  # read as the libraries are imported, here and in the other processes
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     from photoz.experiment import run
     from photoz.samples import load_samples
     from photoz.settings import Experiment
@@ -72,7 +81,10 @@ def experiment(
         return
     results = output or Path("experiments/results") / settings.name
     with _stopped_by_signals(), progress_bars(quiet=quiet) as bar:
-        report = run(settings, results, on_progress=Bars(bar))
+        report = run(settings, results, workers=workers, on_progress=Bars(bar))
+    if report is None:
+        typer.echo("helped to search; another process finishes this experiment", err=True)
+        return
     if as_json:
         typer.echo(json.dumps(report))
     else:
