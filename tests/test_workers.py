@@ -72,6 +72,10 @@ def trials_of(place):
         return optuna.load_study(study_name="bowl", storage=storage).trials
     except KeyError:
         return []
+    finally:
+        if hasattr(storage, "engine"):
+            storage.remove_session()
+            storage.engine.dispose()
 
 
 def wait_for(condition):
@@ -111,7 +115,8 @@ def kill_one_of_three(place, folder, machines=((), (), ())):
 
 def check_what_is_left(before, after, reports):
     complete = [trial for trial in after if trial.state.name == "COMPLETE"]
-    lost = [trial for trial in after if trial.state.name == "FAIL"]
+    # One that two processes began at once fails as well, before it has parameters.
+    lost = [trial for trial in after if trial.state.name == "FAIL" and trial.params]
     repeated = [trial for trial in complete if trial.user_attrs.get("deaths")]
 
     # Nothing that was finished is lost, and the others did the rest.
@@ -119,7 +124,7 @@ def check_what_is_left(before, after, reports):
         trial.number: trial.value for trial in complete
     }.items()
     assert len(complete) == 20
-    assert [trial.params for trial in repeated] == [lost[0].params]
+    assert [trial.params for trial in repeated] == [trial.params for trial in lost]
     # One of them took the place of the process that finishes, and counts every trial.
     (report,) = [report for report in reports if report is not None]
     assert [number for number, _, _ in report] == list(range(20))
