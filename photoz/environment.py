@@ -45,11 +45,13 @@ def git_commit(directory: Path | None = None) -> str | None:
 
 def installed_distributions() -> str:
     """What is installed, one ``name==version`` per line, as ``pip install -c`` takes it."""
-    # Local labels (2.13.0+cpu) name builds that no index offers.
-    found = {(item.name, item.version.partition("+")[0]) for item in distributions() if item.name}
-    return "".join(
-        f"{name}=={version}\n" for name, version in sorted(found, key=lambda it: it[0].lower())
-    )
+    found: dict[str, str] = {}
+    for item in distributions():
+        # Of a name that is there twice, as some libraries bring their own, the first is used.
+        # Local labels (2.13.0+cpu) name builds that no index offers.
+        if item.name:
+            found.setdefault(item.name.lower(), f"{item.name}=={item.version.partition('+')[0]}\n")
+    return "".join(found[name] for name in sorted(found))
 
 
 def machine() -> dict[str, str | int | float]:

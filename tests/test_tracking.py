@@ -542,3 +542,12 @@ def ask_for_experiments(port):
 def test_the_pages_of_a_server_are_its_own():
     with pytest.raises(InputError, match=r"on a server already: open https://host:5000\."):
         serve(5000, store=Store.find("https://host:5000"))
+
+
+def test_a_store_is_not_left_in_the_environment(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    Store.find(str(tmp_path / "one")).client()
+
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    assert Store.find(mlruns=tmp_path / "two").folder == tmp_path / "two"

@@ -33,6 +33,7 @@ MLRUNS = Path("mlruns")
 LOCAL = "127.0.0.1"
 """The address that only this machine reaches."""
 
+_VARIABLE = "MLFLOW_TRACKING_URI"
 _SQLITE = "sqlite:///"
 
 
@@ -67,7 +68,7 @@ class Store:
         InputError
             If MLflow has no store of that kind.
         """
-        uri = uri or os.environ.get("MLFLOW_TRACKING_URI", "") or str(mlruns)
+        uri = uri or os.environ.get(_VARIABLE, "") or str(mlruns)
         if uri.startswith("file:"):
             msg = (
                 f"the tracking URI {uri} is a file store, which MLflow no longer writes; give a "
@@ -96,8 +97,14 @@ class Store:
 
     def client(self) -> MlflowClient:
         """Client of the store, which is also made MLflow's own current one."""
-        # MLflow's functions that save and load models know no client.
+        # MLflow's functions that save and load models know no client. It also tells the
+        # environment, where the next store would take it for the user's own wish.
+        told = os.environ.get(_VARIABLE)
         mlflow.set_tracking_uri(self.uri)
+        if told is None:
+            os.environ.pop(_VARIABLE, None)
+        else:
+            os.environ[_VARIABLE] = told
         return MlflowClient(self.uri)
 
     @contextmanager
