@@ -92,22 +92,24 @@ def start(*arguments, cwd):
 
 
 def finished_trials(folder):
-    """Parameters and score of each finished trial, in order."""
+    """Parameters and score of each finished trial, in order, by study."""
     (journal,) = (folder / "mlruns").glob("*.optuna.log")
     storage = JournalStorage(JournalFileBackend(str(journal)))
-    return [
-        (trial.params, trial.value)
+    return {
+        name: [
+            (trial.params, trial.value)
+            for trial in optuna.load_study(study_name=name, storage=storage).trials
+            if trial.value is not None
+        ]
         for name in optuna.get_all_study_names(storage)
-        for trial in optuna.load_study(study_name=name, storage=storage).trials
-        if trial.value is not None
-    ]
+    }
 
 
 def wait_for_trials(folder, n_trials):
     for _ in range(6000):
         time.sleep(0.1)
         journals = list((folder / "mlruns").glob("*.optuna.log"))
-        if journals and len(finished_trials(folder)) >= n_trials:
+        if journals and sum(map(len, finished_trials(folder).values())) >= n_trials:
             return
     pytest.fail(f"there were no {n_trials} trials within ten minutes")
 
@@ -168,7 +170,8 @@ def test_an_experiment_that_is_told_to_end_closes_its_runs_and_goes_on_later(
     assert started.returncode == 128 + number
     assert (shown, len(told.splitlines())) == ("", 1)
     assert "the same command goes on with the search where it stopped" in told
-    assert finished_trials(tmp_path)[: len(before)] == before
+    after = finished_trials(tmp_path)
+    assert {name: after[name][: len(trials)] for name, trials in before.items()} == before
     assert set(statuses(tmp_path)) == {"FINISHED", "KILLED"}
     assert json.loads(again)["estimators"]["forest"]["trials"] == 6
     assert [path.name for path in tmp_path.glob(".*")] == []
