@@ -190,16 +190,18 @@ def figures(report):
 
 @pytest.mark.slow
 def test_an_experiment_that_was_killed_ends_as_an_undisturbed_one(small, tmp_path):
-    undisturbed = run(Experiment.from_toml(small(6)), tmp_path / "undisturbed")
+    small(6)
+    arguments = ("experiment", "small.toml", "--json", "--output")
+    undisturbed, _ = start(*arguments, "undisturbed", cwd=tmp_path).communicate(timeout=600)
     (tmp_path / "mlruns").rename(tmp_path / "mlruns of the undisturbed")
 
     for n_trials in (3, 8):
-        started = start("experiment", "small.toml", "--output", "results", cwd=tmp_path)
+        started = start(*arguments, "results", cwd=tmp_path)
         wait_for_trials(tmp_path, n_trials)
         started.kill()
         started.communicate(timeout=600)
-    resumed = run(Experiment.from_toml(small(6)), tmp_path / "results")
+    resumed, _ = start(*arguments, "results", cwd=tmp_path).communicate(timeout=600)
 
-    assert figures(resumed) == figures(undisturbed)
+    assert figures(json.loads(resumed)) == figures(json.loads(undisturbed))
     assert set(statuses(tmp_path)) == {"FINISHED", "KILLED"}
     assert [path.name for path in tmp_path.glob(".*")] == []
