@@ -37,7 +37,7 @@ test: $(STAMP) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow'
 
 slow: $(STAMP) ## run the tests that need servers, a browser or minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m slow
 
 check: lint types test ## lint, types and tests
 
