@@ -78,7 +78,15 @@ class Task:
         bands = [band for band in survey.bands if band not in optional]
         needed = [*survey.columns_needed(bands), *self.keep]
         helpful = [*filter(None, [survey.id]), *survey.columns_needed()]
-        return list(dict.fromkeys([*needed, *source.find(helpful)]))
+        columns = list(dict.fromkeys([*needed, *source.find(helpful)]))
+        photometric = survey.columns_needed()
+        if not set(photometric) & set(columns):
+            msg = (
+                f"expected columns of the survey, such as {', '.join(photometric[:4])}, found none "
+                "of them; give the survey of this catalogue (--survey)."
+            )
+            raise InputError(msg)
+        return columns
 
     def id_column(self, columns: Sequence[str]) -> str:
         """Name of the output's first column: the survey's id, else ``objectId``."""
