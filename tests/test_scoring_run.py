@@ -425,3 +425,12 @@ def test_run_on_a_full_disk_can_be_resumed(start, tmp_path):
         assert process.wait(300) == 0
 
     assert out.read_bytes() == undisturbed.read_bytes()
+
+
+def test_a_catalogue_without_any_column_of_the_survey_is_refused(tmp_path):
+    """All bands of this bundle may be missing, but not all at once from the whole catalogue."""
+    (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
+    model = load_model(Path(__file__).parent / "bundles" / "format-1.zip")
+
+    with pytest.raises(InputError, match="expected columns of the survey, such as mag_u"):
+        score_catalogue(model, tmp_path / "wrong.csv", tmp_path / "out.parquet")

@@ -82,8 +82,8 @@ class Task:
         photometric = survey.columns_needed()
         if not set(photometric) & set(columns):
             msg = (
-                f"expected columns of the survey, such as {', '.join(photometric[:4])}, found none "
-                "of them; give the survey of this catalogue (--survey)."
+                f"expected columns of the survey, such as {', '.join(photometric[:4])}, found "
+                "none of them; give the survey of this catalogue (--survey)."
             )
             raise InputError(msg)
         return columns
