@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from copy import copy
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from photoz.bundle import save_model
+from photoz.bundle import load_model, save_model
 from photoz.catalogue import read_columns, to_array, write
 from photoz.errors import InputError
 from photoz.prediction import QUANTILE_LEVELS
