@@ -27,6 +27,9 @@ __all__ = ["PitMap", "PowerTable", "Temperature"]
 # Powers further than this from 1 are not believed.
 _LOG_BETA = np.linspace(-np.log(5), np.log(5), 13)
 
+# Fewer galaxies with, or without, a band say nothing of what its absence does.
+_MIN_MISSING = 100
+
 
 @dataclass(frozen=True, eq=False)
 class PowerTable:
@@ -110,12 +113,14 @@ class Temperature:
     """Sharpens or widens each density: p(z) becomes p(z)^β, normalised.
 
     ln β is linear in a reference magnitude and in the log width (the differential entropy)
-    of p(z), both standardised and held at the ends of the range that was learned from.
+    of p(z), both standardised and held at the ends of the range that was learned from, and
+    shifted for each band that is missing.
 
     Parameters
     ----------
     coefficients
-        Constant, slope in magnitude and slope in log width of ln β.
+        Constant, slope in magnitude and slope in log width of ln β, then its shift where each
+        of the columns `missing` is NaN.
     columns
         Columns of X of which the magnitude is the mean, each less its `column_centres`.
         NaN is left out, and a galaxy without any of them has an average magnitude.
@@ -123,6 +128,8 @@ class Temperature:
         Median of each of these columns.
     centres, scales
         Mean and standard deviation of magnitude and log width.
+    missing
+        Those of `columns` that some galaxies lacked and others had.
     """
 
     coefficients: tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -130,6 +137,7 @@ class Temperature:
     column_centres: tuple[float, ...] = ()
     centres: tuple[float, ...] = (0.0, 0.0)
     scales: tuple[float, ...] = (1.0, 1.0)
+    missing: tuple[int, ...] = ()
 
     @classmethod
     def fit(
@@ -149,7 +157,7 @@ class Temperature:
         identity = cls._standardised(X, table.log_width, columns)
         covariates = identity.covariates(X, table.log_width)
         # Standard deviation of ln β and of its slopes that is expected before any data.
-        prior = np.array([0.5, 0.2, 0.2]) ** -2 / len(truth)
+        prior = np.array([0.5] + [0.2] * (covariates.shape[1] - 1)) ** -2 / len(truth)
 
         def loss(theta: FloatArray) -> tuple[float, FloatArray]:
             density, slope = table.density(covariates @ theta)
@@ -157,7 +165,7 @@ class Temperature:
             gradient = -(truth.slope(density) * slope) @ covariates / len(truth)
             return float(value), gradient + prior * theta
 
-        theta = minimize(loss, np.zeros(3), jac=True, method="BFGS").x
+        theta = minimize(loss, np.zeros(len(prior)), jac=True, method="BFGS").x
         return replace(identity, coefficients=tuple(theta.tolist()))
 
     @classmethod
@@ -168,8 +176,11 @@ class Temperature:
         centres = tuple(float(np.nanmedian(X[:, column])) for column in known)
         raw = cls(columns=tuple(known), column_centres=centres)
         both = np.stack([raw._magnitude(X), log_width])
+        n_missing = np.isnan(X[:, known]).sum(axis=0)
+        varies = np.minimum(n_missing, len(X) - n_missing) >= _MIN_MISSING
         return replace(
             raw,
+            missing=tuple(column for column, some in zip(known, varies, strict=True) if some),
             centres=tuple(both.mean(axis=1).tolist()),
             scales=tuple(np.maximum(both.std(axis=1), 1e-3).tolist()),
         )
@@ -196,11 +207,15 @@ class Temperature:
         return tempered
 
     def covariates(self, X: FloatArray, log_width: FloatArray) -> FloatArray:
-        """One, magnitude and log width, standardised; shape ``(n_galaxies, 3)``."""
+        """One, magnitude and log width, standardised, and 1 for each missing column.
+
+        Shape ``(n_galaxies, 3 + n_missing)``.
+        """
         both = np.stack([self._magnitude(X), log_width], axis=1)
         # Beyond two standard deviations nothing was learned well enough to extrapolate.
         standard = np.clip((both - self.centres) / self.scales, -2, 2)
-        return np.column_stack([np.ones(len(standard)), standard])
+        absent = np.isnan(X[:, list(self.missing)])
+        return np.column_stack([np.ones(len(standard)), standard, absent])
 
     def _magnitude(self, X: FloatArray) -> FloatArray:
         relative = X[:, list(self.columns)] - np.array(self.column_centres)

@@ -89,6 +89,21 @@ def test_widths_are_put_right_by_width():
         assert coverage_68(z_spec[rows], calibrated[rows]) == pytest.approx(0.68, abs=0.04)
 
 
+@pytest.mark.parametrize("factor", [0.6, 1.7])
+def test_widths_are_put_right_where_a_band_is_missing(factor):
+    """The widths are right but for galaxies without the second band."""
+    generator = np.random.default_rng(2)
+    without = generator.random(6000) < 0.3
+    sigma = 0.03 * 3 ** generator.random(6000)
+    pz, z_spec, X = survey(6000, lambda _: np.where(without, factor, 1.0), sigma=sigma)
+    X = np.column_stack([X, np.where(without, np.nan, X[:, 0])])
+    calibration = Calibration.fit(pz, z_spec, X, magnitude_columns=[0, 1])
+    calibrated = Calibration.from_dict(calibration.to_dict()).apply(pz, X)
+
+    for rows in (without, ~without):
+        assert coverage_68(z_spec[rows], calibrated[rows]) == pytest.approx(0.68, abs=0.04)
+
+
 def test_skewed_errors_are_mapped():
     """No power of a symmetric p(z) can follow a skewed truth; the map of F can."""
     pz, _, X = survey(5000, lambda _: 1.0)
