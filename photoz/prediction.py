@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photoz.errors import InputError
+from photoz.kernels import Compiled
 from photoz.model import FittedModel
-from photoz.pdf import FloatArray, RedshiftPDF
+from photoz.pdf import FloatArray
 from photoz.photometry import Photometry, State
+from photoz.summaries import Summaries, summarise
 
 __all__ = ["FLAGS", "QUANTILE_LEVELS", "PdfColumn", "prediction_columns"]
 
@@ -33,10 +35,22 @@ FLAGS = {
 """Meaning of each bit of the column ``<name>_flag``."""
 
 _EDGE_PROBABILITY = 0.01
+_INTERVALS = {
+    "z_median": 0.5,
+    "z_err68_low": 0.16,
+    "z_err68_high": 0.84,
+    "z_err95_low": 0.025,
+    "z_err95_high": 0.975,
+}
 
 
 def prediction_columns(
-    model: FittedModel, photometry: Photometry, *, name: str = "photoz", pdf: PdfColumn = "none"
+    model: FittedModel,
+    photometry: Photometry,
+    *,
+    name: str = "photoz",
+    pdf: PdfColumn = "none",
+    compiled: Compiled | None = None,
 ) -> dict[str, FloatArray | NDArray[np.integer]]:
     """Redshifts, their intervals and flags of galaxies, in the columns of Rubin's DP1.
 
@@ -51,6 +65,8 @@ def prediction_columns(
     pdf
         Form of p(z) to add: ``"quantiles"`` at `QUANTILE_LEVELS`, ``"grid"`` for the
         density on the model's grid, or ``"none"``.
+    compiled
+        The same model in compiled code, where that is to be used.
 
     Returns
     -------
@@ -71,39 +87,42 @@ def prediction_columns(
         msg = f"a model's name must be lower-case letters and digits, got {name!r}."
         raise InputError(msg)
     usable = (photometry.state != State.NOT_OBSERVED).any(axis=1)
-    pz = model.predict_pdf(photometry[usable])
-    columns = {f"{name}_{key}": value for key, value in _summaries(pz, pdf).items()}
+    some, with_density = photometry[usable], pdf == "grid"
+    levels = sorted({*_INTERVALS.values(), *(QUANTILE_LEVELS if pdf == "quantiles" else ())})
+    found = (
+        compiled.summaries(some, levels, with_density=with_density)
+        if compiled
+        else summarise(model.predict_pdf(some), levels, with_density=with_density)
+    )
+    columns = {f"{name}_{key}": value for key, value in _columns(found, levels, pdf).items()}
     spread: dict[str, FloatArray | NDArray[np.integer]] = {
         key: _spread(value, usable) for key, value in columns.items()
     }
-    flag = _photometry_flags(model, photometry)
-    flag[usable] |= _pdf_flags(pz)
+    flag = _photometry_flags(compiled or model, photometry)
+    flag[usable] |= _pdf_flags(found)
     flag[~usable] |= 32
     spread[f"{name}_flag"] = flag
     return spread
 
 
-def _summaries(pz: RedshiftPDF, pdf: PdfColumn) -> dict[str, FloatArray]:
-    wanted = [0.025, 0.16, 0.5, 0.84, 0.975]
-    # All levels at once: each call integrates the densities anew.
-    found = pz.quantiles([*wanted, *(QUANTILE_LEVELS if pdf == "quantiles" else ())])
-    low95, low68, median, high68, high95 = found[:, : len(wanted)].T
-    summaries = {
-        "z_mode": pz.mode(),
-        "z_median": median,
-        "z_mean": pz.mean(),
-        "z_std": pz.std(),
-        "z_err68_low": low68,
-        "z_err68_high": high68,
-        "z_err95_low": low95,
-        "z_err95_high": high95,
-        "odds": pz.odds(),
+def _columns(found: Summaries, levels: list[float], pdf: PdfColumn) -> dict[str, FloatArray]:
+    interval = {
+        key: found.quantiles[:, levels.index(level)] for key, level in _INTERVALS.items()
+    }
+    columns = {
+        "z_mode": found.mode,
+        "z_median": interval.pop("z_median"),
+        "z_mean": found.mean,
+        "z_std": found.std,
+        **interval,
+        "odds": found.odds,
     }
     if pdf == "quantiles":
-        summaries["quantiles"] = found[:, len(wanted) :].astype(np.float32)
+        wanted = [levels.index(level) for level in QUANTILE_LEVELS]
+        columns["quantiles"] = found.quantiles[:, wanted].astype(np.float32)
     elif pdf == "grid":
-        summaries["density"] = pz.density
-    return summaries
+        columns["density"] = found.density
+    return columns
 
 
 def _spread(values: FloatArray, usable: NDArray[np.bool_]) -> FloatArray:
@@ -113,13 +132,15 @@ def _spread(values: FloatArray, usable: NDArray[np.bool_]) -> FloatArray:
     return spread
 
 
-def _photometry_flags(model: FittedModel, photometry: Photometry) -> NDArray[np.int32]:
+def _photometry_flags(
+    model: FittedModel | Compiled, photometry: Photometry
+) -> NDArray[np.int32]:
     not_observed = (photometry.state == State.NOT_OBSERVED).any(axis=1)
     not_detected = (photometry.state == State.NOT_DETECTED).any(axis=1)
     outside = model.outside_training(photometry)
     return np.asarray(not_observed * 1 + not_detected * 2 + outside * 4, dtype=np.int32)
 
 
-def _pdf_flags(pz: RedshiftPDF) -> NDArray[np.int32]:
-    near_end = 1 - pz.cdf(pz.z_grid[-3]) > _EDGE_PROBABILITY
-    return np.asarray(near_end * 8 + (pz.n_peaks() > 1) * 16, dtype=np.int32)
+def _pdf_flags(found: Summaries) -> NDArray[np.int32]:
+    at_edge, has_more = found.beyond > _EDGE_PROBABILITY, found.n_peaks > 1
+    return np.asarray(at_edge * 8 + has_more * 16, dtype=np.int32)

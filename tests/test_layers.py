@@ -20,12 +20,13 @@ columns
 survey
 measurements
 photometry
-point_metrics log_score resolution identity
+point_metrics log_score resolution identity summaries
 catalogue metrics augment features split mock pooling occupancy
 calibration_steps conformal
 bootstrap datasets calibration estimators
 cells model sample
 blend importance settings study trials
+kernels
 claim sampling
 search evaluation bundle samples prediction
 protocol plots scoring
@@ -50,6 +51,8 @@ LIBRARIES = {
     "lightgbm": ["estimators.boosting"],
     "torch": ["estimators"],
     "safetensors": ["estimators"],
+    "numba": ["kernels"],
+    "llvmlite": ["kernels"],
     "optuna": ["claim", "sampling", "search", "study"],
     "mlflow": ["tracking", "adapters.pyfunc"],
     "sqlalchemy": ["tracking"],
@@ -85,7 +88,10 @@ PICKLING = {
 
 RUNNING = {"eval", "exec", "compile", "__import__"}
 
-HEAVY = ["torch", "lightgbm", "mlflow", "optuna", "matplotlib", "sklearn", "astropy", "h5py"]
+HEAVY = [
+    *("torch", "lightgbm", "mlflow", "optuna", "matplotlib", "sklearn", "astropy", "h5py"),
+    "numba",
+]
 
 
 def name_of(path):

@@ -26,6 +26,7 @@ from photoz.catalogue import (
 )
 from photoz.environment import processors
 from photoz.errors import InputError
+from photoz.kernels import compile_model
 from photoz.model import FittedModel
 from photoz.photometry import Photometry, State
 from photoz.prediction import FLAGS, PdfColumn
@@ -36,6 +37,9 @@ from photoz.scoring.task import Task
 from photoz.survey import Survey
 
 __all__ = ["Scored", "score_catalogue"]
+
+COMPILED_FROM = 50_000
+"""Galaxies from which on compiled code is used: the first time it takes a while to compile."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +125,12 @@ def score_catalogue(
         If the catalogue cannot be used, or `out` exists already.
     """
     tell = on_message or (lambda _: None)
-    task = Task(model, survey or model.survey, name, pdf, keep)
+    expected = survey or model.survey
     kind = output_format(out, output)
-    source = Source.open(catalogue, hdf5_group=task.survey.hdf5_group, skip_bad=skip_bad)
+    source = Source.open(catalogue, hdf5_group=expected.hdf5_group, skip_bad=skip_bad)
+    is_large = source.n_rows is None or source.n_rows >= COMPILED_FROM
+    compiled = compile_model(model) if is_large else None
+    task = Task(model, expected, name, pdf, keep, compiled)
     columns = task.columns(source)
     id_name = task.id_column(columns)
     layout = task.layout(id_name) if kind == "qp" else None
@@ -224,7 +231,7 @@ def _fingerprint(task: Task, source: Source) -> dict[str, str]:
     for file in source.files:
         state = file.path.stat()
         files.append([str(file.path.absolute()), state.st_size, state.st_mtime_ns])
-    versions = [photoz.__version__, np.__version__, pa.__version__]
+    versions = [photoz.__version__, np.__version__, pa.__version__, task.compiled is not None]
     return {
         "model": hashlib.sha256(_answers(task.model) + _json([optional])).hexdigest(),
         "survey": hashlib.sha256(_json(survey)).hexdigest(),

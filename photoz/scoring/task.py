@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import photoz
 from photoz.catalogue import Chunk, QpLayout, Source, to_array
 from photoz.errors import InputError
+from photoz.kernels import Compiled
 from photoz.model import FittedModel
 from photoz.pdf import FloatArray
 from photoz.photometry import photometry_from_columns
@@ -55,6 +56,8 @@ class Task:
         As in `prediction_columns`.
     keep
         Further columns to carry over.
+    compiled
+        The model in compiled code, if that is to be used.
     """
 
     model: FittedModel
@@ -62,6 +65,7 @@ class Task:
     name: str
     pdf: PdfColumn
     keep: Sequence[str]
+    compiled: Compiled | None = None
 
     def __post_init__(self) -> None:
         bands, expected = self.survey.bands, self.model.survey.bands
@@ -115,7 +119,9 @@ class Task:
         except InputError as error:
             msg = f"{chunk.path}, rows {chunk.first} and following: {error}"
             raise InputError(msg) from None
-        predicted = prediction_columns(self.model, photometry, name=self.name, pdf=self.pdf)
+        predicted = prediction_columns(
+            self.model, photometry, name=self.name, pdf=self.pdf, compiled=self.compiled
+        )
         numbers = pa.array(np.arange(first_row, first_row + len(table)))
         columns: dict[str, Any] = {id_name: numbers}
         columns |= {column: table[column] for column in self._kept(table)}

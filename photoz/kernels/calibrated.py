@@ -1,0 +1,158 @@
+"""A calibration on the density of one galaxy."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from photoz.kernels.compiling import part
+from photoz.kernels.elementary import TINY, exp2, log2
+from photoz.kernels.rows import Row, accumulate, clear, padded
+
+__all__ = ["Steps", "calibrate", "flatten_sharp", "integral"]
+
+_LN_2 = math.log(2)
+_LARGEST_LOG_BETA = math.log(5)
+# As in `photoz.resolution`, which says what they mean.
+_TWO_STEPS = np.float32(0.25)
+_NEARLY = np.float32(0.85 * 0.25)
+_NOTABLE = np.float32(0.02)
+
+
+class Steps(NamedTuple):
+    """What a calibration does to one density.
+
+    Parameters
+    ----------
+    tempered
+        Whether the density is raised to a power β.
+    slope, centre, scale
+        Of ln β in the log width of the density; the rest of it is known beforehand.
+    mapped
+        Whether the cumulative distribution F is mapped.
+    powers
+        Coefficients of log2 g' in powers of 2 F − 1, that of the highest first.
+    """
+
+    tempered: bool
+    slope: float
+    centre: float
+    scale: float
+    mapped: bool
+    powers: tuple[np.float32, ...]
+
+
+@part
+def integral(p: Row, n: int) -> np.float32:
+    """Trapezoidal rule, in steps of the grid."""
+    total = np.float32(0)
+    for i in range(padded(n)):
+        total += p[i]
+    return total - np.float32(0.5) * (p[0] + p[n - 1])
+
+
+@part
+def calibrate(
+    p: Row, n: int, before: Row, logs: Row, step: float, steps: Steps, log_beta: float
+) -> None:
+    """Temper and map a density in place, none narrower than the grid can show.
+
+    Parameters
+    ----------
+    p, n
+        Relative density, and how many points of it there are.
+    before, logs
+        Rows of the same shape to work in.
+    step
+        Distance between two points of the grid.
+    steps
+        What to do.
+    log_beta
+        ln β, but for the part that depends on the log width.
+    """
+    if steps.tempered:
+        _temper(p, n, before, logs, step, steps, log_beta)
+    if steps.mapped:
+        _map(p, n, before, logs, steps.powers)
+
+
+@part
+def _temper(
+    p: Row, n: int, before: Row, logs: Row, step: float, steps: Steps, log_beta: float
+) -> None:
+    total, mean_log = np.float32(0), np.float32(0)
+    for i in range(padded(n)):
+        before[i] = p[i]
+        logs[i] = log2(max(p[i], TINY))
+        total += p[i]
+        mean_log += p[i] * logs[i]
+    total -= np.float32(0.5) * (p[0] + p[n - 1])
+    mean_log -= np.float32(0.5) * (p[0] * logs[0] + p[n - 1] * logs[n - 1])
+    entropy = math.log(total * step) - _LN_2 * mean_log / total
+    log_beta += steps.slope * min(max((entropy - steps.centre) / steps.scale, -2.0), 2.0)
+    log_beta = min(max(log_beta, -_LARGEST_LOG_BETA), _LARGEST_LOG_BETA)
+    # Relative to the integral, so that no power leaves the range of float32.
+    shift, beta = np.float32(math.log(total * step) / _LN_2), np.float32(math.exp(log_beta))
+    for i in range(padded(n)):
+        p[i] = exp2(beta * (logs[i] - shift))
+    clear(p, n)
+    if log_beta > 0:
+        flatten_sharp(p, n, before)
+
+
+@part
+def _map(p: Row, n: int, before: Row, position: Row, powers: tuple[np.float32, ...]) -> None:
+    total = accumulate(p, n, position)
+    start = np.float32(0.5) * p[0]
+    factor = np.float32(2 / (total - start - np.float32(0.5) * p[n - 1]))
+    for i in range(padded(n)):
+        f = (position[i] - np.float32(0.5) * p[i] - start) * factor - np.float32(1)
+        series = powers[0]
+        for k in range(1, len(powers)):
+            series = series * f + powers[k]
+        before[i] = p[i]
+        p[i] *= exp2(series)
+    flatten_sharp(p, n, before)
+
+
+@part
+def flatten_sharp(p: Row, n: int, before: Row) -> None:
+    """Flatten, in place, a density that became narrower than two steps of the grid.
+
+    See `photoz.resolution.keep_resolved`.
+    """
+    notable = _NOTABLE * integral(p, n)
+    if not _may_be_sharp(p, n, notable):
+        return
+    now = _sharpness(p, n, notable)
+    allowed = np.float32(1)
+    if now > allowed:
+        allowed = max(allowed, _sharpness(before, n, _NOTABLE * integral(before, n)))
+    if now > allowed:
+        power = allowed / now
+        for i in range(padded(n)):
+            p[i] = exp2(power * log2(max(p[i], TINY)))
+        clear(p, n)
+
+
+@part
+def _may_be_sharp(p: Row, n: int, notable: np.float32) -> bool:
+    found = np.float32(0)
+    for i in range(padded(n) - 2):
+        top = p[i + 1]
+        bend = (top - p[i]) - (p[i + 2] - top)
+        found += np.float32(1) if bend > _NEARLY * top and top > notable else np.float32(0)
+    return found > 0
+
+
+@part
+def _sharpness(p: Row, n: int, notable: np.float32) -> np.float32:
+    sharpest = np.float32(0)
+    for i in range(n - 2):
+        top = p[i + 1]
+        if top > notable and top >= p[i] and top >= p[i + 2]:
+            left, right = log2(max(p[i], TINY)), log2(max(p[i + 2], TINY))
+            sharpest = max(sharpest, np.float32(2) * log2(top) - left - right)
+    return np.float32(_LN_2) * sharpest / _TWO_STEPS

@@ -1,0 +1,62 @@
+"""Compiling: how kernels are compiled, and where the outcome is kept for the next process."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from numba import config, njit
+
+__all__ = ["kernel", "part"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_FOLDER = Path(__file__).parent
+_USER = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+# Sums may be reordered; NaN and infinity stay what they are.
+_OPTIONS = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+}
+
+
+def part(function: _Function) -> _Function:
+    """Decorate a function that only kernels call."""
+    compiled: _Function = njit(**_OPTIONS)(function)
+    return compiled
+
+
+def kernel(function: _Function) -> _Function:
+    """Decorate a function that Python calls; it is compiled once for each machine."""
+    before = config.CACHE_DIR
+    folder = _cache_folder()
+    config.CACHE_DIR = str(folder or "")
+    try:
+        compiled: _Function = njit(cache=folder is not None, **_OPTIONS)(function)
+    finally:
+        config.CACHE_DIR = before
+    return compiled
+
+
+@cache
+def _cache_folder() -> Path | None:
+    """Where compiled kernels are kept: beside the package, else in the user's cache, if at all.
+
+    Numba looks only at the file of a function to see whether it changed, but a kernel is made
+    of parts in several files: so each state of the sources has a folder of its own.
+    """
+    sources = b"".join(path.read_bytes() for path in sorted(_FOLDER.glob("*.py")))
+    name = f"photoz-{hashlib.sha256(sources).hexdigest()[:12]}"
+    for parent in [config.CACHE_DIR] if config.CACHE_DIR else [_FOLDER / "__pycache__", _USER]:
+        folder = Path(parent) / name
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                return folder
+    return None

@@ -1,0 +1,125 @@
+"""CompiledModel: a fitted model that predicts and summarises p(z) in compiled code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.polynomial import legendre
+from numpy.typing import NDArray
+
+from photoz.blend import PhotozBlend
+from photoz.calibration import Calibration
+from photoz.kernels.calibrated import Steps
+from photoz.kernels.densities import densities_of
+from photoz.kernels.rows import LANES, Block
+from photoz.kernels.summaries import summarise
+from photoz.model import PhotozModel
+from photoz.pdf import FloatArray
+from photoz.photometry import Photometry
+from photoz.summaries import Summaries
+
+__all__ = ["CompiledModel"]
+
+# Galaxies at a time: their densities stay in a processor's cache.
+_ROWS = 128
+# Probability, and share of the peak, that may be left out on either side of a density.
+_NEGLIGIBLE = 1e-7
+
+
+class CompiledModel:
+    """A fitted model whose p(z) are worked out and summarised without leaving the cache.
+
+    Parameters
+    ----------
+    model
+        A fitted `PhotozModel` or `PhotozBlend` without a conformal map.
+    """
+
+    def __init__(self, model: PhotozModel | PhotozBlend) -> None:
+        self.model = model
+        self._steps = _steps(model.calibration)
+        self._n_z, self._step = len(model.z_grid), float(model.z_grid[1])
+        self._negligible = _NEGLIGIBLE ** (1 / _least_power(model.calibration))
+        self._densities = densities_of(model.estimator)
+
+    def summaries(
+        self, photometry: Photometry, levels: Sequence[float], *, with_density: bool
+    ) -> Summaries:
+        """Summaries of the galaxies' calibrated densities.
+
+        Parameters
+        ----------
+        photometry
+            Photometry in the survey's bands.
+        levels
+            Rising levels of the quantiles.
+        with_density
+            Whether the densities themselves are wanted.
+        """
+        n_galaxies = len(photometry)
+        X = self.model.features.transform(photometry)
+        fill = self._densities.of(X)
+        log_beta = _known_log_beta(self.model.calibration, X)
+        out = _empty(n_galaxies, len(levels), self._n_z if with_density else 0)
+        block = self._block()
+        wanted = np.array(levels, dtype=np.float64)
+        for start in range(0, n_galaxies, _ROWS):
+            rows = slice(start, min(start + _ROWS, n_galaxies))
+            if fill(rows, block) >= 0:
+                msg = "weights must be finite and non-negative in every row."
+                raise ValueError(msg)
+            summarise(block, self._steps, log_beta[rows], wanted, out, start)
+        return out
+
+    def outside_training(self, photometry: Photometry) -> NDArray[np.bool_]:
+        """As in `FittedModel`."""
+        return self.model.outside_training(photometry)
+
+    def _block(self) -> Block:
+        density = np.empty((_ROWS, self._n_z + 2 * LANES), dtype=np.float32)
+        support = np.empty((_ROWS, 2), dtype=np.int64)
+        return Block(density, support, self._n_z, self._step, self._negligible)
+
+
+def _empty(n_galaxies: int, n_levels: int, n_z: int) -> Summaries:
+    numbers = (np.empty(n_galaxies) for _ in range(5))
+    return Summaries(
+        *numbers,
+        n_peaks=np.empty(n_galaxies, dtype=np.int64),
+        quantiles=np.empty((n_galaxies, n_levels)),
+        density=np.empty((n_galaxies if n_z else 0, n_z), dtype=np.float32),
+    )
+
+
+def _steps(calibration: Calibration | None) -> Steps:
+    """What the kernels need to know of a calibration."""
+    temperature = calibration.temperature if calibration else None
+    pit_map = calibration.pit_map if calibration else None
+    series = [0.0, *(pit_map.coefficients if pit_map else (0.0,) * 4)]
+    return Steps(
+        tempered=temperature is not None,
+        slope=temperature.coefficients[2] if temperature else 0.0,
+        centre=temperature.centres[1] if temperature else 0.0,
+        scale=temperature.scales[1] if temperature else 1.0,
+        mapped=pit_map is not None,
+        powers=tuple(np.float32(c) for c in legendre.leg2poly(series)[::-1] / np.log(2)),
+    )
+
+
+def _least_power(calibration: Calibration | None) -> float:
+    """Smallest power β, up to 1, that a calibration may raise a density to."""
+    if calibration is None or calibration.temperature is None:
+        return 1.0
+    constant, *slopes = calibration.temperature.coefficients
+    return float(np.exp(np.clip(constant - 2 * np.abs(slopes).sum(), -np.log(5), 0)))
+
+
+def _known_log_beta(calibration: Calibration | None, X: NDArray[np.float32]) -> FloatArray:
+    """Part of ln β that does not depend on the log width of the density, per galaxy."""
+    if calibration is None or calibration.temperature is None:
+        return np.zeros(len(X))
+    temperature = calibration.temperature
+    average = np.full(len(X), temperature.centres[1])
+    covariates = temperature.covariates(X.astype(np.float64), average)
+    return np.asarray(covariates @ np.array(temperature.coefficients))

@@ -1,0 +1,177 @@
+"""Summaries of densities: calibrated, then the definitions of `photoz.pdf` in few passes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from photoz.kernels.calibrated import Steps, calibrate, integral
+from photoz.kernels.compiling import kernel, part
+from photoz.kernels.rows import LANES, Block, Row, accumulate, padded, peak_of, take_support
+from photoz.summaries import Summaries
+
+__all__ = ["summarise"]
+
+_ODDS_WIDTH = 0.06
+_PEAK_SHARE = np.float32(0.1)
+
+# Points that a search of a level strides over at once.
+_STRIDE = 8
+
+Cumulative = NDArray[np.float64]
+
+
+@kernel
+def summarise(
+    block: Block,
+    steps: Steps,
+    log_beta: NDArray[np.float64],
+    levels: NDArray[np.float64],
+    out: Summaries,
+    first: int,
+) -> None:
+    """Calibrate densities in place and write their summaries.
+
+    Parameters
+    ----------
+    block
+        Densities of unit integral.
+    steps, log_beta
+        Calibration: what is common to all, and ln β of each galaxy but for the part that
+        depends on the log width, shape ``(n_rows,)``.
+    levels
+        Rising levels of the quantiles, shape ``(n_levels,)``.
+    out, first
+        Where to write, and the number of the first row there.
+    """
+    # Rows that begin a quarter of a page apart: else the processor takes a load from one for
+    # a load of what it has just stored to another.
+    work = np.empty((5, 1024 * ((block.n_z + LANES) // 1024 + 1) + 256), dtype=np.float32)
+    p, before, logs = work[0], work[1], work[2]
+    cumulative = work[3:].reshape(-1)[: 2 * (block.n_z + LANES)].view(np.float64)
+    for k in range(len(log_beta)):
+        low, row = block.support[k, 0], first + k
+        n = take_support(block, k, p)
+        calibrate(p, n, before, logs, block.step, steps, log_beta[k])
+        _summarise(p, n, cumulative, low, block.n_z, block.step, out, row)
+        _invert(p, n, cumulative, low, block.step, levels, out.quantiles, row)
+        if len(out.density):
+            out.density[row] = 0
+            factor = np.float32(1 / (block.step * integral(p, n)))
+            for i in range(n):
+                out.density[row, low + i] = factor * p[i]
+
+
+@part
+def _summarise(
+    p: Row,
+    n: int,
+    cumulative: Cumulative,
+    low: int,
+    n_z: int,
+    step: float,
+    out: Summaries,
+    row: int,
+) -> None:
+    """Write all but the quantiles. Within, redshifts are counted in steps from the support."""
+    total = accumulate(p, n, cumulative) - 0.5 * (p[0] + p[n - 1])
+    peak = peak_of(p, n)
+    mode = peak + _vertex(p, n, peak, low, n_z)
+    mean, std = _moments(p, n, peak)
+    half = _ODDS_WIDTH * (1 / step + low + mode)
+    out.mode[row] = step * (low + mode)
+    out.mean[row] = step * (low + mean)
+    out.std[row] = step * std
+    upper = _below(p, n, cumulative, mode + half)
+    out.odds[row] = (upper - _below(p, n, cumulative, mode - half)) / total
+    out.beyond[row] = 1 - _below(p, n, cumulative, n_z - 3.0 - low) / total
+    out.n_peaks[row] = _count_peaks(p, n, _PEAK_SHARE * p[peak])
+
+
+@part
+def _vertex(p: Row, n: int, peak: int, low: int, n_z: int) -> float:
+    """Offset in steps of the vertex of the parabola through the peak and its neighbours."""
+    if low + peak == 0 or low + peak == n_z - 1:
+        return 0.0
+    left = np.float64(p[peak - 1]) if peak > 0 else 0.0
+    right = np.float64(p[peak + 1]) if peak + 1 < n else 0.0
+    curvature = left - 2 * np.float64(p[peak]) + right
+    return 0.5 * (left - right) / curvature if curvature < 0 else 0.0
+
+
+@part
+def _moments(p: Row, n: int, peak: int) -> tuple[float, float]:
+    """Mean and standard deviation."""
+    total, first, second = np.float32(0), np.float32(0), np.float32(0)
+    for i in range(padded(n)):
+        x = np.float32(i - peak)
+        total += p[i]
+        first += p[i] * x
+        second += p[i] * x * x
+    for end in (0, n - 1):
+        x, half = np.float32(end - peak), np.float32(0.5) * p[end]
+        total -= half
+        first -= half * x
+        second -= half * x * x
+    mean = np.float64(first) / total
+    return peak + mean, math.sqrt(max(np.float64(second) / total - mean**2, 0.0))
+
+
+@part
+def _below(p: Row, n: int, cumulative: Cumulative, position: float) -> float:
+    """Integral from the start of the support to a position."""
+    cell = int(math.floor(position))
+    if cell < 0:
+        return 0.0
+    if cell >= n - 1:
+        return cumulative[n - 1] - 0.5 * (p[0] + p[n - 1])
+    offset = position - cell
+    left, right = np.float64(p[cell]), np.float64(p[cell + 1])
+    inside = left * offset + 0.5 * (right - left) * offset**2
+    return cumulative[cell] - 0.5 * (p[0] + left) + inside
+
+
+@part
+def _count_peaks(p: Row, n: int, threshold: np.float32) -> int:
+    found = np.float32(1 if p[0] > threshold else 0)
+    for i in range(padded(n) - 1):
+        rises = p[i + 1] > threshold and p[i] <= threshold
+        found += np.float32(1) if rises else np.float32(0)
+    return int(found)
+
+
+@part
+def _invert(
+    p: Row,
+    n: int,
+    cumulative: Cumulative,
+    low: int,
+    step: float,
+    levels: NDArray[np.float64],
+    out: NDArray[np.float64],
+    row: int,
+) -> None:
+    """Redshifts at which the cumulative distribution reaches the levels."""
+    start = 0.5 * np.float64(p[0])
+    total = cumulative[n - 1] - start - 0.5 * p[n - 1]
+    cell = 0
+    for k in range(len(levels)):
+        wanted = levels[k] * total + start
+        while cell < n - 2 - _STRIDE and _reached(p, cumulative, cell + _STRIDE) < wanted:
+            cell += _STRIDE
+        while cell < n - 2 and _reached(p, cumulative, cell + 1) < wanted:
+            cell += 1
+        missing = max(wanted - _reached(p, cumulative, cell), 0.0)
+        left, right = np.float64(p[cell]), np.float64(p[cell + 1])
+        # The stable root of left t + (right - left) t^2 / 2 = missing, in steps.
+        root = left + math.sqrt(max(left**2 + 2 * (right - left) * missing, 0.0))
+        offset = 2 * missing / root if root > 0 else 0.0
+        out[row, k] = step * (low + cell + min(offset, 1.0))
+
+
+@part
+def _reached(p: Row, cumulative: Cumulative, i: int) -> float:
+    """Integral up to a point, but for half of the first point."""
+    return cumulative[i] - 0.5 * p[i]
