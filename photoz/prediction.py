@@ -106,10 +106,8 @@ def prediction_columns(
 
 
 def _columns(found: Summaries, levels: list[float], pdf: PdfColumn) -> dict[str, FloatArray]:
-    interval = {
-        key: found.quantiles[:, levels.index(level)] for key, level in _INTERVALS.items()
-    }
-    columns = {
+    interval = {key: found.quantiles[:, levels.index(level)] for key, level in _INTERVALS.items()}
+    columns: dict[str, FloatArray] = {
         "z_mode": found.mode,
         "z_median": interval.pop("z_median"),
         "z_mean": found.mean,
@@ -132,9 +130,7 @@ def _spread(values: FloatArray, usable: NDArray[np.bool_]) -> FloatArray:
     return spread
 
 
-def _photometry_flags(
-    model: FittedModel | Compiled, photometry: Photometry
-) -> NDArray[np.int32]:
+def _photometry_flags(model: FittedModel | Compiled, photometry: Photometry) -> NDArray[np.int32]:
     not_observed = (photometry.state == State.NOT_OBSERVED).any(axis=1)
     not_detected = (photometry.state == State.NOT_DETECTED).any(axis=1)
     outside = model.outside_training(photometry)

@@ -53,12 +53,11 @@ def summarise(pz: RedshiftPDF, levels: Sequence[float], *, with_density: bool) -
     with_density
         Whether the densities themselves are wanted.
     """
-    return Summaries(
-        *(np.asarray(part, dtype=np.float64) for part in (pz.mode(), pz.mean(), pz.std())),
-        odds=np.asarray(pz.odds(), dtype=np.float64),
-        beyond=np.asarray(1 - pz.cdf(pz.z_grid[-3]), dtype=np.float64),
-        n_peaks=pz.n_peaks(),
-        # All levels at once: each call integrates the densities anew.
-        quantiles=np.asarray(pz.quantiles(levels), dtype=np.float64),
-        density=np.asarray(pz.density[: len(pz) if with_density else 0], dtype=np.float32),
+    mode, mean, std, odds, beyond = (
+        np.asarray(part, dtype=np.float64)
+        for part in (pz.mode(), pz.mean(), pz.std(), pz.odds(), 1 - pz.cdf(pz.z_grid[-3]))
     )
+    # All levels at once: each call integrates the densities anew.
+    quantiles = np.asarray(pz.quantiles(levels), dtype=np.float64)
+    density = np.asarray(pz.density[: len(pz) if with_density else 0], dtype=np.float32)
+    return Summaries(mode, mean, std, odds, beyond, pz.n_peaks(), quantiles, density)

@@ -67,9 +67,7 @@ def evaluate_mixtures(
 
 
 @part
-def _prepare(
-    weights: Row, sigmas: Row, block: Block, paces: Row, heights: Row, half: Row
-) -> bool:
+def _prepare(weights: Row, sigmas: Row, block: Block, paces: Row, heights: Row, half: Row) -> bool:
     """Find slope, height and half width, in steps of the grid, of each component.
 
     Returns

@@ -8,14 +8,12 @@ import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
-from photoz.blend import PhotozBlend
 from photoz.calibration import Calibration
 from photoz.kernels.calibrated import Steps
 from photoz.kernels.densities import densities_of
 from photoz.kernels.rows import LANES, Block
 from photoz.kernels.summaries import summarise
 from photoz.model import PhotozModel
-from photoz.pdf import FloatArray
 from photoz.photometry import Photometry
 from photoz.summaries import Summaries
 
@@ -25,6 +23,7 @@ __all__ = ["CompiledModel"]
 _ROWS = 128
 # Probability, and share of the peak, that may be left out on either side of a density.
 _NEGLIGIBLE = 1e-7
+_N_POWERS = 5
 
 
 class CompiledModel:
@@ -33,10 +32,10 @@ class CompiledModel:
     Parameters
     ----------
     model
-        A fitted `PhotozModel` or `PhotozBlend` without a conformal map.
+        A fitted `PhotozModel` without a conformal map.
     """
 
-    def __init__(self, model: PhotozModel | PhotozBlend) -> None:
+    def __init__(self, model: PhotozModel) -> None:
         self.model = model
         self._steps = _steps(model.calibration)
         self._n_z, self._step = len(model.z_grid), float(model.z_grid[1])
@@ -83,27 +82,26 @@ class CompiledModel:
 
 
 def _empty(n_galaxies: int, n_levels: int, n_z: int) -> Summaries:
-    numbers = (np.empty(n_galaxies) for _ in range(5))
-    return Summaries(
-        *numbers,
-        n_peaks=np.empty(n_galaxies, dtype=np.int64),
-        quantiles=np.empty((n_galaxies, n_levels)),
-        density=np.empty((n_galaxies if n_z else 0, n_z), dtype=np.float32),
-    )
+    mode, mean, std, odds, beyond = (np.empty(n_galaxies) for _ in range(5))
+    n_peaks, quantiles = np.empty(n_galaxies, dtype=np.int64), np.empty((n_galaxies, n_levels))
+    density = np.empty((n_galaxies if n_z else 0, n_z), dtype=np.float32)
+    return Summaries(mode, mean, std, odds, beyond, n_peaks, quantiles, density)
 
 
 def _steps(calibration: Calibration | None) -> Steps:
     """What the kernels need to know of a calibration."""
     temperature = calibration.temperature if calibration else None
     pit_map = calibration.pit_map if calibration else None
-    series = [0.0, *(pit_map.coefficients if pit_map else (0.0,) * 4)]
+    # Always as many powers, since each number of them is compiled anew.
+    series = legendre.leg2poly([0.0, *(pit_map.coefficients if pit_map else ())]) / np.log(2)
+    powers = [*[0.0] * (_N_POWERS - len(series)), *series[::-1]]
     return Steps(
         tempered=temperature is not None,
         slope=temperature.coefficients[2] if temperature else 0.0,
         centre=temperature.centres[1] if temperature else 0.0,
         scale=temperature.scales[1] if temperature else 1.0,
         mapped=pit_map is not None,
-        powers=tuple(np.float32(c) for c in legendre.leg2poly(series)[::-1] / np.log(2)),
+        powers=tuple(np.float32(power) for power in powers),
     )
 
 
@@ -115,11 +113,13 @@ def _least_power(calibration: Calibration | None) -> float:
     return float(np.exp(np.clip(constant - 2 * np.abs(slopes).sum(), -np.log(5), 0)))
 
 
-def _known_log_beta(calibration: Calibration | None, X: NDArray[np.float32]) -> FloatArray:
+def _known_log_beta(
+    calibration: Calibration | None, X: NDArray[np.float32]
+) -> NDArray[np.float64]:
     """Part of ln β that does not depend on the log width of the density, per galaxy."""
     if calibration is None or calibration.temperature is None:
         return np.zeros(len(X))
     temperature = calibration.temperature
     average = np.full(len(X), temperature.centres[1])
     covariates = temperature.covariates(X.astype(np.float64), average)
-    return np.asarray(covariates @ np.array(temperature.coefficients))
+    return np.asarray(covariates @ np.array(temperature.coefficients), dtype=np.float64)

@@ -122,7 +122,7 @@ def _moments(p: Row, n: int, peak: int) -> tuple[float, float]:
 @part
 def _below(p: Row, n: int, cumulative: Cumulative, position: float) -> float:
     """Integral from the start of the support to a position."""
-    cell = int(math.floor(position))
+    cell = math.floor(position)
     if cell < 0:
         return 0.0
     if cell >= n - 1:

@@ -1,0 +1,158 @@
+"""Compiled prediction: the same as the reference, whatever else is predicted along with it."""
+
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from photoz.augment import Augmentation
+from photoz.calibration import Calibration
+from photoz.calibration_steps import PitMap, Temperature
+from photoz.conformal import ConformalMap
+from photoz.estimators import get_estimator
+from photoz.features import PhotometricFeatures
+from photoz.kernels import compile_model
+from photoz.mock import make_mock_catalogue
+from photoz.model import PhotozModel
+from photoz.photometry import State
+from photoz.prediction import QUANTILE_LEVELS, prediction_columns
+from photoz.scoring import score_catalogue
+from photoz.summaries import summarise
+from photoz.survey import load_survey
+
+pytest.importorskip("numba")
+
+LEVELS = sorted({*QUANTILE_LEVELS, 0.5})
+
+PARAMETERS = {
+    "network": {"members": 2, "width": 32, "layers": 2, "updates": 200},
+    "boosting": {"n_rounds": 30},
+}
+
+TEMPERED = Temperature((0.1, 0.2, -0.3), (0, 1), (25.0, 24.0), (0.0, -1.0), (1.0, 0.5))
+WIDENED = Temperature((-0.6, 0.2, 0.3), (0, 1), (25.0, 24.0), (0.0, -1.0), (1.0, 0.5))
+MAPPED = PitMap((0.2, -0.2, -0.1, 0.05))
+
+CALIBRATIONS = {
+    "none": None,
+    "sharper": Calibration(TEMPERED, MAPPED),
+    "wider": Calibration(WIDENED, None),
+    "map of another degree": Calibration(None, PitMap((0.3, 0.1))),
+}
+
+
+@pytest.fixture(scope="module")
+def mock():
+    """Galaxies of which some were not observed, and some not detected, in some bands."""
+    mock = make_mock_catalogue(1500, random_state=3)
+    state, flux, error = (
+        part.copy()
+        for part in (mock.photometry.state, mock.photometry.flux, mock.photometry.flux_error)
+    )
+    hidden = np.random.default_rng(0).random(flux.shape) < 0.05
+    hidden[:, 3] = False
+    state[hidden], flux[hidden], error[hidden] = State.NOT_OBSERVED, np.nan, np.nan
+    return replace(
+        mock, photometry=replace(mock.photometry, state=state, flux=flux, flux_error=error)
+    )
+
+
+@pytest.fixture(scope="module", params=PARAMETERS)
+def model(request, mock):
+    estimator = get_estimator(request.param)(
+        z_max=4.0, n_z=401, random_state=0, **PARAMETERS[request.param]
+    )
+    unfitted = PhotozModel(load_survey("lsst"), PhotometricFeatures(), Augmentation(), estimator)
+    return unfitted.fit(mock.photometry[:800], mock.z_spec[:800])
+
+
+@pytest.fixture(scope="module")
+def photometry(mock):
+    return mock.photometry[800:]
+
+
+def calibrated(model, calibration):
+    new = PhotozModel(model.survey, model.features, model.augment, model.estimator, calibration)
+    return new.restore(model.learned())
+
+
+@pytest.mark.parametrize("calibration", CALIBRATIONS.values(), ids=CALIBRATIONS.keys())
+def test_compiled_summaries_are_those_of_the_reference(model, photometry, calibration):
+    changed = calibrated(model, calibration)
+    expected = summarise(changed.predict_pdf(photometry), LEVELS, with_density=True)
+    found = compile_model(changed).summaries(photometry, LEVELS, with_density=True)
+    peak = expected.density.max(axis=1, keepdims=True)
+
+    assert (np.abs(found.density - expected.density) / peak).max() < 1e-5
+    for key in ("mode", "mean", "std", "odds", "beyond"):
+        assert_allclose(getattr(found, key), getattr(expected, key), atol=5e-5, err_msg=key)
+    assert_allclose(found.quantiles[:, 2:-2], expected.quantiles[:, 2:-2], atol=2e-4)
+    assert_allclose(found.quantiles, expected.quantiles, atol=5e-3)  # far out in the tails
+    assert_array_equal(found.n_peaks, expected.n_peaks)
+
+
+def test_compiled_columns_and_flags_are_those_of_the_reference(model, photometry):
+    expected = prediction_columns(model, photometry, pdf="quantiles")
+    found = prediction_columns(model, photometry, pdf="quantiles", compiled=compile_model(model))
+
+    assert list(found) == list(expected)
+    assert_array_equal(found["photoz_flag"], expected["photoz_flag"])
+    assert {name: column.dtype for name, column in found.items()} == {
+        name: column.dtype for name, column in expected.items()
+    }
+
+
+def test_compiled_densities_do_not_depend_on_other_galaxies(model, photometry):
+    compiled = compile_model(calibrated(model, CALIBRATIONS["sharper"]))
+    whole = compiled.summaries(photometry, LEVELS, with_density=True)
+    order = np.random.default_rng(0).permutation(len(photometry))
+    shuffled = compiled.summaries(photometry[order], LEVELS, with_density=True)
+    few = compiled.summaries(photometry[7:10], LEVELS, with_density=True)
+    peak = whole.density.max(axis=1, keepdims=True)
+
+    assert (np.abs(shuffled.density - whole.density[order]) / peak[order]).max() < 1e-5
+    assert (np.abs(few.density - whole.density[7:10]) / peak[7:10]).max() < 1e-5
+
+
+def test_no_galaxies_are_a_valid_input(model, photometry):
+    found = compile_model(model).summaries(photometry[:0], LEVELS, with_density=True)
+
+    assert found.density.shape == (0, 401)
+    assert found.quantiles.shape == (0, len(LEVELS))
+
+
+def test_conformal_maps_and_machines_without_a_compiler_use_the_reference(model, monkeypatch):
+    conformal = Calibration(conformal=ConformalMap((0.5,), (0.4,), 39))
+    assert compile_model(calibrated(model, conformal)) is None
+
+    monkeypatch.setattr(
+        "photoz.kernels.find_spec", lambda name: None if name == "numba" else find_spec(name)
+    )
+    assert compile_model(model) is None
+
+
+def test_large_catalogues_are_scored_in_compiled_code(model, tmp_path, monkeypatch):
+    columns = make_mock_catalogue(700, random_state=4).to_columns()
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    used = []
+    monkeypatch.setattr(
+        "photoz.scoring.run.compile_model",
+        lambda given: used.append(given) or compile_model(given),
+    )
+    for threshold, workers in ((701, 1), (700, 1), (700, 3)):
+        monkeypatch.setattr("photoz.scoring.run.COMPILED_FROM", threshold)
+        out = tmp_path / f"{threshold}-{workers}.parquet"
+        score_catalogue(model, tmp_path / "in.parquet", out, workers=workers, chunk_size=100)
+    reference, one, three = (
+        pq.read_table(tmp_path / f"{name}.parquet") for name in ("701-1", "700-1", "700-3")
+    )
+
+    assert len(used) == 2
+    assert (tmp_path / "700-1.parquet").read_bytes() == (tmp_path / "700-3.parquet").read_bytes()
+    assert one.schema.equals(reference.schema, check_metadata=True)
+    assert one["photoz_flag"].equals(reference["photoz_flag"])
+    assert three.equals(one)
