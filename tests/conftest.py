@@ -1,5 +1,8 @@
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 # Before LightGBM, torch and MLflow are imported: they read these then.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -71,3 +74,22 @@ def mlruns(empty_store, tmp_path, monkeypatch):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The package as a wheel, built from a copy: a build leaves its files beside the source."""
+    repository, folder = Path(__file__).parents[1], tmp_path_factory.mktemp("wheel")
+    for name in ("photoz", "rail"):
+        shutil.copytree(
+            repository / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(repository / name, folder)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check",
+         "--no-deps", "--wheel-dir", str(folder), str(folder)],
+        check=True,
+    )  # fmt: skip
+    (built,) = folder.glob("photoz-*.whl")
+    return built

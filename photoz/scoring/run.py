@@ -67,7 +67,7 @@ class Scored:
 def score_catalogue(
     model: FittedModel,
     catalogue: Paths,
-    out: Path,
+    out: str | Path,
     *,
     survey: Survey | None = None,
     name: str = "photoz",
@@ -124,7 +124,7 @@ def score_catalogue(
     InputError
         If the catalogue cannot be used, or `out` exists already.
     """
-    tell = on_message or (lambda _: None)
+    tell, out = on_message or (lambda _: None), Path(out)
     expected = survey or model.survey
     kind = output_format(out, output)
     source = Source.open(catalogue, hdf5_group=expected.hdf5_group, skip_bad=skip_bad)
