@@ -28,7 +28,7 @@ from photoz.training import train_model
 # RAIL 2.0 leaves files for the garbage collector to close.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
-PARAMETERS = {"forest": {"n_trees": 5, "augment.noise_copies": 0, "augment.depth_scale": 0.0}}
+PARAMETERS = {"forest": {"n_trees": 3, "augment.noise_copies": 0, "augment.depth_scale": 0.0}}
 SETTINGS = {"estimators": ["forest"], "parameters": PARAMETERS}
 CHUNK = 64
 REPOSITORY = Path(__file__).parents[1]
@@ -57,7 +57,7 @@ def some_rows(name, rows, path):
 
 @pytest.fixture(scope="module")
 def train(folder):
-    return some_rows("training", slice(0, None, 13), folder / "train.hdf5")
+    return some_rows("training", slice(0, None, 25), folder / "train.hdf5")
 
 
 @pytest.fixture(scope="module")
