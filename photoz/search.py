@@ -181,8 +181,8 @@ def _progress(trial: optuna.Trial) -> OnStep:
         if math.isnan(loss):
             msg = f"the loss is NaN at step {step}"
             raise optuna.TrialPruned(msg)
-        # A report takes milliseconds to store: four for every doubling of the step are enough.
-        rung = int(4 * math.log2(step + 1))
+        # A report takes milliseconds to store: eight for every doubling of the step are enough.
+        rung = int(8 * math.log2(step + 1))
         if rung <= last_rung or math.isinf(loss):
             return
         last_rung = rung

@@ -12,6 +12,7 @@ import pytest
 
 from photoz.errors import InputError
 from photoz.estimators.base import Choice, Range
+from photoz.sampling import is_hopeless
 from photoz.search import Scored, search, study_name
 
 SPACE = {
@@ -337,10 +338,67 @@ def test_hopeless_trials_are_pruned_and_good_ones_are_not(study):
 
     pruned = [trial.state == "pruned" for trial in result.trials]
     depths = np.array([trial.parameters["depth"] for trial in result.trials])
-    assert 0 < sum(pruned) < 15
-    assert depths[pruned].min() > np.median(depths)
+    assert 5 < sum(pruned) < 25
+    assert depths[pruned].min() > sorted(depths)[1]
     assert [steps < 100 for steps in n_steps] == pruned
     assert not pruned[result.best.number]
+
+
+def test_an_interrupted_study_gives_up_the_same_trials(study):
+    space = {"depth": Range(1, 1000)}
+    undisturbed = search(stepwise([]), space, n_trials=16, **{**study, "study_name": "other"})
+    calls = count()
+
+    def interrupted(parameters, on_step):
+        killed = next(calls) == 9
+
+        def killed_underway(step, loss):
+            if killed and step == 30:
+                raise KeyboardInterrupt
+            on_step(step, loss)
+
+        return stepwise([])(parameters, killed_underway)
+
+    with pytest.raises(KeyboardInterrupt):
+        search(interrupted, space, n_trials=16, **study)
+    resumed = search(interrupted, space, n_trials=16, **study)
+
+    assert outcomes(resumed) == outcomes(undisturbed)
+    assert "pruned" in {trial.state for trial in resumed.trials}
+
+
+ENDS = (1.0, 1.1, 1.2, 1.3)
+
+
+def falling(end, last_step=100):
+    """Losses that fall by 0.5 from every step to twice that step."""
+    return {step: end + 0.5 * np.log2(last_step / step) for step in range(5, last_step + 1, 5)}
+
+
+def until(step, curve):
+    return {at: loss for at, loss in curve.items() if at <= step}
+
+
+@pytest.mark.parametrize("step", [40, 70, 95])
+@pytest.mark.parametrize(("end", "hopeless"), [(0.9, False), (1.09, False), (1.15, True)])
+def test_a_trial_is_hopeless_if_its_usual_end_is_worse_than_the_second_best(step, end, hopeless):
+    complete = [falling(other) for other in ENDS]
+
+    assert is_hopeless(until(step, falling(end)), complete) == hopeless
+
+
+@pytest.mark.parametrize(
+    ("step", "n_complete"), [(35, 4), (50, 3), (100, 4)], ids=["early", "among few", "at the end"]
+)
+def test_nobody_is_hopeless(step, n_complete):
+    complete = [falling(end) for end in ENDS[:n_complete]]
+
+    assert not is_hopeless(until(step, falling(9.0)), complete)
+
+
+def test_trials_that_report_nothing_are_no_measure():
+    assert not is_hopeless({}, [falling(end) for end in ENDS])
+    assert not is_hopeless({50: 9.0}, [{}] * 9)
 
 
 def test_a_slow_start_is_no_reason_to_prune(study):
@@ -378,7 +436,7 @@ def test_few_of_many_steps_are_stored(study):
 
     search(objective, SPACE, n_trials=1, **study)
 
-    assert len(study["storage"].read_text().splitlines()) < 60
+    assert len(study["storage"].read_text().splitlines()) < 80
 
 
 def test_the_timeout_ends_a_search_and_is_told(study):

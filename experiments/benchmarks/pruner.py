@@ -1,98 +1,115 @@
 """Replay rules that give up hopeless trials on recorded ones.
 
-python experiments/benchmarks/pruner.py FOLDER
+python experiments/benchmarks/pruner.py FOLDER [N_ORDERS]
 
 FOLDER is that of record_trials.py. Printed is the share of the CPU seconds that a rule saves,
-and how much worse the best trial is that it leaves, in log loss.
+and how much worse in log loss the best trial is that it leaves: with the trials in their order,
+and the mean over random orders.
 """
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from photoz.sampling import is_hopeless
+
 Trial = dict[str, Any]
-Rule = Callable[[list[Trial], list[list[float]]], bool]
-"""Whether to give up, by the complete trials and the curve so far."""
+Losses = Mapping[int, float]
+Rule = Callable[[Losses, Sequence[Losses]], bool]
+"""Whether to give up, by the losses so far and those of the complete trials."""
 
 
-def lowest(curve: list[list[float]], step: float) -> float:
+def lowest(losses: Losses, step: float) -> float:
     """Lowest loss up to a step."""
-    return min(loss for at, loss, _ in curve if at <= step)
+    return min(loss for at, loss in losses.items() if at <= step)
 
 
-def has_way_behind(complete: list[Trial], step: float, share: float) -> bool:
+def has_way_behind(losses: Losses, complete: Sequence[Losses], share: float) -> bool:
     """Whether a share of the usual way lies behind a trial."""
-    return step >= share * float(np.median([trial["curve"][-1][0] for trial in complete]))
+    return max(losses) >= share * float(np.median([max(other) for other in complete]))
 
 
-def worst_quarter(complete: list[Trial], curve: list[list[float]]) -> bool:
+def worst_quarter(losses: Losses, complete: Sequence[Losses]) -> bool:
     """Whether a trial past half of its way is among the worst quarter."""
-    step = curve[-1][0]
-    if len(complete) < 5 or not has_way_behind(complete, step, 0.5):
+    step = max(losses)
+    if len(complete) < 5 or not has_way_behind(losses, complete, 0.5):
         return False
-    others = [loss for trial in complete for at, loss, _ in trial["curve"] if at == step]
-    return bool(others) and lowest(curve, step) > np.percentile(others, 75)
+    others = [other[step] for other in complete if step in other]
+    return bool(others) and lowest(losses, step) > np.percentile(others, 75)
 
 
 def extrapolated(share: float, quantile: float, rank: int, n_first: int) -> Rule:
-    """Whether even a usual gain from this step on leaves a trial behind the best ones.
+    """As `is_hopeless`, with other numbers: `rank` 0 compares with the best trial."""
 
-    `share` of the usual way must lie behind it; the gain is this quantile of what complete
-    trials gained from the step on; `rank` 0 compares with the best, 2 with the third best.
-    """
-
-    def rule(complete: list[Trial], curve: list[list[float]]) -> bool:
-        step = curve[-1][0]
-        if len(complete) < n_first or not has_way_behind(complete, step, share):
+    def rule(losses: Losses, complete: Sequence[Losses]) -> bool:
+        step = max(losses)
+        if len(complete) < n_first or not has_way_behind(losses, complete, share):
             return False
-        longer = [trial["curve"] for trial in complete if trial["curve"][-1][0] >= step]
-        longer = [other for other in longer if other[0][0] <= step]
+        longer = [other for other in complete if min(other) <= step < max(other)]
         if not longer:
             return False
-        gains = [lowest(other, step) - lowest(other, other[-1][0]) for other in longer]
-        ends = sorted(lowest(trial["curve"], trial["curve"][-1][0]) for trial in complete)
-        hoped = lowest(curve, step) - float(np.quantile(gains, quantile))
-        return hoped > ends[min(rank, len(ends) - 1)]
+        gains = [lowest(other, step) - min(other.values()) for other in longer]
+        hoped = lowest(losses, step) - float(np.quantile(gains, quantile))
+        return hoped > sorted(min(other.values()) for other in complete)[rank]
 
     return rule
 
 
 RULES: dict[str, Rule] = {
     "worst quarter past half": worst_quarter,
-    "median gain past half, best": extrapolated(0.5, 0.5, 0, 5),
+    "is_hopeless": is_hopeless,
     "75 % gain past half, third": extrapolated(0.5, 0.75, 2, 3),
-    "75 % gain, best": extrapolated(0.0, 0.75, 0, 5),
-    "90 % gain, third": extrapolated(0.0, 0.9, 2, 3),
+    "90 % gain past half, third": extrapolated(0.5, 0.9, 2, 3),
+    "75 % gain past .25, best": extrapolated(0.25, 0.75, 0, 4),
 }
+
+
+def as_reported(family: str, trial: Trial) -> Trial:
+    """A trial with the reports that its family makes now."""
+    kept = {"forest": range(8, 21), "network": (4, 8, *range(10, 21))}.get(family)
+    curve = [point for point in trial["curve"] if kept is None or point[0] in kept]
+    return {**trial, "curve": curve}
 
 
 def replay(trials: list[Trial], rule: Rule) -> tuple[float, float]:
     """Share of the seconds saved, and loss of the best trial."""
-    complete: list[Trial] = []
-    spent = 0.0
+    complete: list[Losses] = []
+    left, spent = [], 0.0
     for trial in trials:
-        curve = trial["curve"]
-        cuts = (at for at in range(1, len(curve) + 1) if rule(complete, curve[:at]))
-        cut = next(cuts, None)
-        spent += trial["seconds"] if cut is None else curve[cut - 1][2]
-        if cut is None:
-            complete.append(trial)
+        losses: dict[int, float] = {}
+        seconds = trial["seconds"]
+        for step, loss, since in trial["curve"]:
+            losses[step] = loss
+            if rule(losses, complete):
+                seconds = since
+                break
+        else:
+            complete += [losses] if losses else []
+            left.append(trial["value"])
+        spent += seconds
     saved = 1 - spent / sum(trial["seconds"] for trial in trials)
-    best = min(trial["value"] for trial in trials)
-    return saved, min(trial["value"] for trial in complete) - best
+    return saved, min(left) - min(trial["value"] for trial in trials)
 
 
 def main() -> None:
     """Print a line per file and rule."""
+    n_orders = int(sys.argv[2]) if len(sys.argv) > 2 else 20
+    print("                                             in order        in random orders")
     for file in sorted(Path(sys.argv[1]).glob("*.json")):
-        trials = json.loads(file.read_text())
+        family = file.stem.rpartition("-")[-1]
+        trials = [as_reported(family, trial) for trial in json.loads(file.read_text())]
+        generator = np.random.default_rng(0)
+        orders = [generator.permutation(len(trials)) for _ in range(n_orders)]
         for name, rule in RULES.items():
             saved, lost = replay(trials, rule)
-            print(f"{file.stem:20} {name:28} saves {saved:.2f}, best worse by {lost:.4f}")
+            shuffled = [replay([trials[i] for i in order], rule) for order in orders]
+            others = np.mean(shuffled, axis=0)
+            figures = f"{saved:.2f} {lost:.4f}   {others[0]:.2f} {others[1]:.4f}"
+            print(f"{file.stem:18} {name:27} {figures}", flush=True)
 
 
 if __name__ == "__main__":

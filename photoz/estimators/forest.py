@@ -29,9 +29,10 @@ _Result = TypeVar("_Result")
 
 # Splits on more cosines cost time and gained nothing.
 _SPLIT_COSINES = 4
-_BATCH = 10
 _BLOCK = 4096
 _TUNING_ROWS = 2000
+# Tenths of the trees after which the loss is reported, by which hopeless trials are told.
+_REPORTED = (4, 5, 6, 7, 8, 9)
 # A first look at which redshifts may be wrong needs few trees and a wide kernel.
 _SCOUTS = 30
 _SCOUT_BANDWIDTH = 0.02
@@ -138,18 +139,41 @@ class ForestPhotoz(PhotozEstimator):
         train = replace(train, weight=weight)[weight > 0]
         if train.reliability is not None:
             train = self._doubt(train)
-        train, seen = self._plant(train, validation, on_step)
-        if self.bandwidth is not None and self.temperature is not None:
-            self.bandwidth_, self.temperature_ = self.bandwidth, self.temperature
-        elif validation is not None and len(validation):
-            self._tune(*self._tuning_rows(validation))
-        else:
-            self._tune(*self._unseen_rows(train, seen))
+        if validation is None or not len(validation):
+            train, seen = self._plant(train)
+            if self.bandwidth is not None and self.temperature is not None:
+                self.bandwidth_, self.temperature_ = self.bandwidth, self.temperature
+            else:
+                self._tune(*self._unseen_rows(train, seen))
+            return
+        report = None if on_step is None else self._reporter(validation, on_step)
+        self._plant(train, report)
+        loss = self._tune(*self._tuning_rows(validation))
+        if on_step is not None:
+            on_step(self.n_trees, loss)
+
+    def _reporter(self, validation: Rows, on_step: OnStep) -> Callable[[int], None]:
+        """What tells the loss of the trees so far."""
+        near = None
+
+        def report(n_trees: int) -> None:
+            nonlocal near
+            near, _, loss = self._choose(*self._tuning_rows(validation), near)
+            on_step(n_trees, loss)
+
+        return report
 
     def _plant(
-        self, train: Rows, validation: Rows | None, on_step: OnStep | None
+        self, train: Rows, report: Callable[[int], None] | None = None
     ) -> tuple[Rows, NDArray[np.bool_]]:
         """Grow all trees.
+
+        Parameters
+        ----------
+        train
+            Rows to grow them on.
+        report
+            Called with the number of trees, which are kept, at some tenths of them.
 
         Returns
         -------
@@ -163,12 +187,13 @@ class ForestPhotoz(PhotozEstimator):
         seeds = np.random.SeedSequence(self.random_state).spawn(self.n_trees)
         target = cosines_of_rank(train.z_spec, _SPLIT_COSINES)
         grown: list[tuple[Trees, NDArray[np.bool_]]] = []
-        for begin in range(0, self.n_trees, _BATCH):
-            grow = partial(self._grow, train, group, target)
-            grown += self._in_threads(grow, seeds[begin : begin + _BATCH])
-            if on_step is not None and validation is not None and len(validation):
+        grow = partial(self._grow, train, group, target)
+        if report is not None:
+            for n_trees in sorted({self.n_trees * tenth // 10 for tenth in _REPORTED} - {0}):
+                grown += self._in_threads(grow, seeds[len(grown) : n_trees])
                 self._keep(Trees.join([trees for trees, _ in grown]))
-                on_step(len(grown), self._choose(*self._tuning_rows(validation))[2])
+                report(n_trees)
+        grown += self._in_threads(grow, seeds[len(grown) :])
         self._keep(Trees.join([trees for trees, _ in grown]))
         return train, np.column_stack([of_tree for _, of_tree in grown])[group]
 
@@ -176,7 +201,7 @@ class ForestPhotoz(PhotozEstimator):
         """Weigh rows by how far trees of a first forest that have not seen them believe them."""
         scout = clone(self).set_params(n_trees=min(self.n_trees, _SCOUTS))
         scout.z_grid_, scout.tuned_ = self.z_grid_, {}
-        planted, seen = scout._plant(train, None, None)
+        planted, seen = scout._plant(train)
         kernel = gaussian_kernel(self.z_grid_, _SCOUT_BANDWIDTH)
         kernel /= kernel.sum(axis=1, keepdims=True) * np.float32(self.z_grid_[1])
         nearest = np.rint(train.z_spec / self.z_grid_[1]).astype(np.intp)
@@ -266,16 +291,20 @@ class ForestPhotoz(PhotozEstimator):
         histogram = self.trees_.histogram(train.X[rows], self.contents_, use)
         return histogram, Labels.of(train[rows], self.z_grid_)
 
-    def _choose(self, histogram: FloatArray, labels: Labels) -> tuple[float, float, float]:
-        return choose_smoothing(histogram, labels, self.z_grid_, self.bandwidth, self.temperature)
+    def _choose(
+        self, histogram: FloatArray, labels: Labels, near: float | None = None
+    ) -> tuple[float, float, float]:
+        given = self.bandwidth, self.temperature
+        return choose_smoothing(histogram, labels, self.z_grid_, *given, near=near)
 
-    def _tune(self, histogram: FloatArray, labels: Labels) -> None:
-        """Choose the kernel and the temperature where they are not given."""
-        self.bandwidth_, self.temperature_, _ = self._choose(histogram, labels)
+    def _tune(self, histogram: FloatArray, labels: Labels) -> float:
+        """Choose the kernel and the temperature where they are not given; return the loss."""
+        self.bandwidth_, self.temperature_, loss = self._choose(histogram, labels)
         if self.bandwidth is None:
             self.tuned_["bandwidth"] = self.bandwidth_
         if self.temperature is None:
             self.tuned_["temperature"] = self.temperature_
+        return loss
 
     def _predict_density(self, X: NDArray[np.float32]) -> FloatArray:
         kernel = gaussian_kernel(self.z_grid_, self.bandwidth_)

@@ -27,7 +27,10 @@ CHUNK = 2048
 """Galaxies per pass through the networks. Always the same number, filled up with zeros: a
 matrix product of another shape may round differently, and p(z) would depend on the others."""
 
-_REPORTS = 5
+# Twentieths of the cycle, by which hopeless trials are told: late, and few where it is early.
+_PARTS = 20
+_REPORTED = (4, 8, *range(10, _PARTS + 1))
+_REPORT_ROWS = 2 * CHUNK
 _WARM_UP = 0.25
 _CLIP_NORM = 1.0
 _SMALLEST_MASS = 1e-6
@@ -248,7 +251,8 @@ def train(
     generator
         Source of the order of the rows.
     on_report
-        Validation rows, and what is told the part of the cycle (1 to 5) and their log loss.
+        Validation rows, and what is told how many twentieths of the cycle have ended, and
+        the log loss there.
 
     Returns
     -------
@@ -261,7 +265,7 @@ def train(
         parameters, betas=(0.9, 0.99), weight_decay=schedule.weight_decay, fused=True
     )
     batches = _batches(len(rows), networks.members, schedule.batch_size, generator)
-    reports = {-(-schedule.updates * part // _REPORTS): part for part in range(1, _REPORTS + 1)}
+    reports = {-(-schedule.updates * part // _PARTS): part for part in _REPORTED}
     losses = []
     for update, batch in zip(range(1, schedule.updates + 1), batches, strict=False):
         pace = _one_cycle(update / schedule.updates)
@@ -274,8 +278,14 @@ def train(
         nn.utils.clip_grad_norm_(parameters, _CLIP_NORM * networks.members**0.5)
         optimiser.step()
         if on_report is not None and update in reports:
-            on_report[1](reports[update], _log_loss(networks, on_report[0]))
+            on_report[1](reports[update], _log_loss(networks, _some(on_report[0])))
     return _curve(torch.stack(losses) / networks.members)
+
+
+def _some(rows: TensorRows) -> TensorRows:
+    """Rows for a report: evenly spread, and no more than cost next to nothing."""
+    n_rows = min(len(rows), _REPORT_ROWS)
+    return rows[torch.linspace(0, len(rows) - 1, n_rows, device=rows.X.device).long()]
 
 
 def _curve(losses: Tensor) -> dict[int, float]:

@@ -43,12 +43,21 @@ def finite_log(density: FloatArray) -> FloatArray:
     return logarithm
 
 
+def _widths(near: float | None) -> NDArray[np.float64]:
+    if near is None:
+        return _BANDWIDTHS
+    place = int(np.argmin(np.abs(_BANDWIDTHS - near)))
+    return _BANDWIDTHS[max(place - 1, 0) : place + 2]
+
+
 def choose_smoothing(
     histogram: FloatArray,
     labels: Labels,
     z_grid: FloatArray,
     bandwidth: float | None = None,
     temperature: float | None = None,
+    *,
+    near: float | None = None,
 ) -> tuple[float, float, float]:
     """Bandwidth and temperature of the lowest log loss, and that loss.
 
@@ -62,6 +71,9 @@ def choose_smoothing(
         Redshift grid of shape ``(n_z,)``.
     bandwidth, temperature
         Values that are given already.
+    near
+        The bandwidth that fewer trees chose: only those next to it are tried, in a quarter
+        of the time.
     """
     known = histogram.sum(axis=1) > 0
     histogram, labels = histogram[known], labels[known]
@@ -69,7 +81,7 @@ def choose_smoothing(
     cell = np.clip((labels.z_spec / step).astype(np.intp), 0, len(z_grid) - 2)
     share = labels.z_spec / step - cell
     best = (float(_BANDWIDTHS[-1]), 1.0, np.inf)
-    for width in _BANDWIDTHS if bandwidth is None else [bandwidth]:
+    for width in _widths(near) if bandwidth is None else [bandwidth]:
         smooth = finite_log(histogram @ gaussian_kernel(z_grid, width))
         smooth -= smooth.max(axis=1, keepdims=True)
         left, right = smooth[rows, cell], smooth[rows, cell + 1]
