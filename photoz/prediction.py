@@ -27,9 +27,9 @@ QUANTILE_LEVELS = (
 FLAGS = {
     1: "a band was not observed",
     2: "a band was not detected",
-    4: "a band or a combination of colours lies outside those of the training galaxies",
-    8: "p(z) reaches the upper end of the grid",
-    16: "p(z) has more than one peak",
+    4: "a band, or a pair of colours, lies outside those of the training galaxies",
+    8: "over 1 % of p(z) is in the last two steps of the grid",
+    16: "p(z) is over a tenth of its peak in separate ranges",
     32: "no usable photometry: the redshifts are NaN",
 }
 """Meaning of each bit of the column ``<name>_flag``."""

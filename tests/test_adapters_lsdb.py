@@ -174,6 +174,14 @@ def test_a_hats_catalogue_becomes_a_hats_catalogue(hats, bundle, wanted, tmp_pat
     assert counts[FLAGS[4]] == n_outside
 
 
+def test_a_hats_catalogue_says_what_its_flags_and_levels_are(hats, bundle, tmp_path):
+    score_hats(bundle, hats, tmp_path / "out", pdf="none")
+    lines = (tmp_path / "out" / "out" / "hats.properties").read_text()
+
+    assert all(f"{bit}: {meaning}" in lines for bit, meaning in FLAGS.items())
+    assert " ".join(map(str, QUANTILE_LEVELS)) in lines
+
+
 def test_existing_output_is_not_overwritten_unless_told(hats, bundle, tmp_path):
     out = tmp_path / "out"
     out.mkdir()

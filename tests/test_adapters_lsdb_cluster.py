@@ -1,5 +1,6 @@
 """A million galaxies on a Dask cluster of two workers, one of which is killed on the way."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from dask.distributed import LocalCluster
 from numpy.testing import assert_allclose, assert_array_equal
 
 from photoz.augment import Augmentation
@@ -33,16 +35,6 @@ pytestmark = [
 N_GALAXIES = 1_000_000
 PATIENCE = 600  # seconds; half a minute where nothing else runs
 
-SCORE = """
-import sys
-from pathlib import Path
-from photoz.adapters.lsdb import score_hats
-
-if __name__ == "__main__":
-    bundle, catalogue, out = map(Path, sys.argv[1:])
-    print(score_hats(bundle, catalogue, out, pdf="none", workers=2)["galaxies"])
-"""
-
 
 @pytest.fixture(scope="module")
 def columns():
@@ -55,6 +47,11 @@ def coarse(mock):
     estimator = ForestPhotoz(n_trees=3, z_max=4.0, n_z=41, random_state=0)
     model = PhotozModel(load_survey("lsst"), PhotometricFeatures(), Augmentation(0), estimator)
     return model.fit(mock.photometry, mock.z_spec)
+
+
+@pytest.fixture(scope="module")
+def bundle(coarse, tmp_path_factory):
+    return save_model(coarse, tmp_path_factory.mktemp("bundles") / "forest.zip")
 
 
 @pytest.fixture(scope="module")
@@ -83,17 +80,38 @@ def kill_a_worker(parent):
     workers[0].send_signal(signal.SIGKILL)
 
 
-def test_every_galaxy_comes_once_though_a_worker_dies(coarse, columns, hats, tmp_path):
-    bundle, out = save_model(coarse, tmp_path / "bundle.zip"), tmp_path / "out"
-    script = tmp_path / "score.py"
-    script.write_text(SCORE)
-    run = subprocess.Popen(
-        [sys.executable, str(script), str(bundle), str(hats), str(out)],
+@pytest.fixture(scope="module")
+def wanted(coarse, columns, tmp_path_factory):
+    """What one process gives."""
+    folder = tmp_path_factory.mktemp("one")
+    pq.write_table(pa.table(columns), folder / "mock.parquet")
+    score_catalogue(coarse, folder / "mock.parquet", folder / "one.parquet", pdf="none")
+    return pq.read_table(folder / "one.parquet").to_pandas()
+
+
+def start(*arguments):
+    """Start ``photoz predict`` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "photoz", "predict", "--pdf", "none", *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def check(out, wanted):
+    """Every galaxy is there once, with what one process gives it."""
+    found = lsdb.open_catalog(out).compute(progress_bar=False).sort_values("object_id")
+    assert_array_equal(found["object_id"].to_numpy(dtype=np.int64), wanted["object_id"])
+    for name in wanted.columns.drop("object_id"):
+        values = found[name].to_numpy(dtype=np.float64)
+        assert_allclose(values, wanted[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_every_galaxy_comes_once_though_a_worker_dies(bundle, hats, wanted, tmp_path):
+    out = tmp_path / "out"
+    run = start(bundle, hats, "-o", out, "--workers", "2", "--json")
     try:
         limit = time.monotonic() + PATIENCE
         while n_written(out) < 4 and run.poll() is None and time.monotonic() < limit:
@@ -105,12 +123,16 @@ def test_every_galaxy_comes_once_though_a_worker_dies(coarse, columns, hats, tmp
 
     assert run.returncode == 0, complaints
     assert "worker" in complaints  # the death was noticed
-    assert int(printed) == N_GALAXIES
-    pq.write_table(pa.table(columns), tmp_path / "mock.parquet")
-    score_catalogue(coarse, [tmp_path / "mock.parquet"], tmp_path / "one.parquet", pdf="none")
-    wanted = pq.read_table(tmp_path / "one.parquet").to_pandas()
-    found = lsdb.open_catalog(out).compute(progress_bar=False).sort_values("object_id")
-    assert_array_equal(found["object_id"].to_numpy(dtype=np.int64), wanted["object_id"])
-    for name in wanted.columns.drop("object_id"):
-        values = found[name].to_numpy(dtype=np.float64)
-        assert_allclose(values, wanted[name], rtol=1e-5, atol=1e-5, err_msg=name)
+    assert json.loads(printed)["galaxies"] == N_GALAXIES
+    check(out, wanted)
+
+
+def test_a_cluster_that_runs_elsewhere_gives_the_same(bundle, hats, wanted, tmp_path):
+    out = tmp_path / "out"
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        run = start(bundle, hats, "-o", out, "--scheduler", cluster.scheduler_address)
+        printed, complaints = run.communicate(timeout=PATIENCE)
+
+    assert run.returncode == 0, complaints
+    assert printed.startswith(f"{out}: {N_GALAXIES} galaxies")
+    check(out, wanted)

@@ -1,5 +1,6 @@
 import json
 import re
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from photoz.errors import InputError
+from photoz.pdf import RedshiftPDF
 from photoz.photometry import State
-from photoz.prediction import QUANTILE_LEVELS, prediction_columns
+from photoz.prediction import FLAGS, QUANTILE_LEVELS, prediction_columns
 from photoz.scoring import score_catalogue
 from photoz.survey import load_survey
 
@@ -69,6 +71,62 @@ def test_flags_tell_unobserved_from_undetected(model, test_photometry):
     assert_array_equal(np.delete(flag & 2 > 0, 1), np.delete(~detected, 1))
 
 
+def test_a_band_brighter_than_any_in_training_is_outside(model, test_photometry):
+    flux = test_photometry.flux.copy()
+    flux[4] *= 1e4  # the same colours, ten magnitudes brighter
+    flag = prediction_columns(model, replace(test_photometry, flux=flux))["photoz_flag"]
+
+    assert flag[4] & 4
+    assert (flag & 4 > 0).mean() < 0.1
+
+
+def test_colours_that_no_training_galaxy_has_are_outside_though_each_band_is_not(
+    model, test_photometry
+):
+    """Bands of different galaxies: each lies in its range, together they are none."""
+    flux = np.stack([np.roll(test_photometry.flux[:, k], 31 * k) for k in range(6)], axis=1)
+    error = np.stack([np.roll(test_photometry.flux_error[:, k], 31 * k) for k in range(6)], axis=1)
+    state = np.stack([np.roll(test_photometry.state[:, k], 31 * k) for k in range(6)], axis=1)
+    mixed = replace(test_photometry, flux=flux, flux_error=error, state=state)
+    by_band = copy(model)
+    by_band.occupancy = None
+
+    joint = prediction_columns(model, mixed)["photoz_flag"] & 4 > 0
+    single = prediction_columns(by_band, mixed)["photoz_flag"] & 4 > 0
+    assert joint.mean() > 0.5
+    assert single.mean() < 0.1
+
+
+def flags_of(model, photometry, monkeypatch, weights, means, sigma):
+    """Flags of galaxies whose p(z) is known."""
+    widths = np.full(np.shape(means), sigma)
+    pz = RedshiftPDF.from_mixture(np.linspace(0, 4, 401), weights, np.array(means), widths)
+    monkeypatch.setattr(model, "predict_pdf", lambda _: pz)
+    return prediction_columns(model, photometry[: len(means)])["photoz_flag"]
+
+
+@pytest.mark.parametrize(("share", "flagged"), [(0.008, False), (0.015, True)])
+def test_p_of_z_at_the_end_of_the_grid_is_flagged(
+    model, test_photometry, monkeypatch, share, flagged
+):
+    """Half of a peak at the end lies within two of its widths, which are steps, of the end."""
+    weights = np.array([[1 - 2 * share, 2 * share]])
+    known = [[1.0, 4.0]]
+    flag = flags_of(copy(model), test_photometry, monkeypatch, weights, known, 0.01)
+
+    assert bool(flag[0] & 8) == flagged
+
+
+@pytest.mark.parametrize(("ratio", "flagged"), [(0.08, False), (0.12, True)])
+def test_a_second_peak_above_a_tenth_of_the_first_is_flagged(
+    model, test_photometry, monkeypatch, ratio, flagged
+):
+    weights = np.array([[1, ratio]]) / (1 + ratio)
+    flag = flags_of(copy(model), test_photometry, monkeypatch, weights, [[0.5, 2.0]], 0.05)
+
+    assert bool(flag[0] & 16) == flagged
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -109,7 +167,9 @@ def test_metadata_tells_levels_flags_and_ucds(model, catalogue_file, tmp_path):
     metadata = pq.read_schema(tmp_path / "out.parquet").metadata
 
     assert json.loads(metadata[b"photoz.quantile_levels"]) == list(QUANTILE_LEVELS)
-    assert "32" in json.loads(metadata[b"photoz.flags"])
+    assert json.loads(metadata[b"photoz.flags"]) == {str(b): text for b, text in FLAGS.items()}
+    odds = pq.read_schema(tmp_path / "out.parquet").field("photoz_odds").metadata
+    assert odds[b"description"] == b"probability within mode +- 0.06 (1 + mode)"
     assert json.loads(metadata[b"photoz.ucd"])["photoz_z_mode"] == "src.redshift.phot"
 
 

@@ -1,6 +1,7 @@
 """Runs over catalogues: every format, nothing lost, and the same bytes after an interruption."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -201,6 +202,21 @@ def test_run_killed_while_tidying_up_can_be_resumed(model, named_file, tmp_path,
 
     assert out.read_bytes() == before
     assert not out.with_name(".out.parquet.parts").exists()
+
+
+def test_nothing_gets_its_name_before_it_is_on_the_disk(model, named_file, tmp_path, monkeypatch):
+    """A crash of the machine may keep a name and lose the content that was not yet written."""
+    events, fsync, rename = [], os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (events.append("fsync"), fsync(file)))
+
+    def replace(path, target):
+        events.append(Path(target).name)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    score_catalogue(model, named_file, tmp_path / "out.parquet", chunk_size=400)
+
+    assert events == ["fsync", "00000000.arrow", "fsync", "00000001.arrow", "fsync", "out.parquet"]
 
 
 def test_damaged_part_is_made_again(model, named_file, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,11 +110,13 @@ class Parts:
         growing = path.with_suffix(".growing")
         with pa.ipc.new_file(growing, marked.schema) as stream:
             stream.write_table(marked)
+        _to_disk(growing)
         growing.replace(path)
         self._n_parts += 1
 
     def publish(self) -> None:
         """Give the output its name, and tidy up."""
+        _to_disk(self.unfinished)
         (self.folder / "complete").touch()
         self.unfinished.replace(self.out)
         shutil.rmtree(self.folder)
@@ -141,3 +144,9 @@ class Parts:
                 "continued; repeat its command, or begin anew without --resume."
             )
             raise InputError(msg)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file is on the disk: else its name may outlive its content in a crash."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

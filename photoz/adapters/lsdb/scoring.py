@@ -13,11 +13,12 @@ import lsdb
 import pyarrow.dataset as ds
 from dask.distributed import Client, LocalCluster
 
+import photoz
 from photoz.adapters.lsdb.catalogues import check_columns, coordinates, predict
 from photoz.adapters.lsdb.partitions import fingerprint, load_once
 from photoz.errors import InputError
 from photoz.model import FittedModel
-from photoz.prediction import FLAGS, PdfColumn
+from photoz.prediction import FLAGS, QUANTILE_LEVELS, PdfColumn
 from photoz.survey import Survey
 
 __all__ = ["score_hats"]
@@ -93,6 +94,7 @@ def score_hats(
             resume=resume,
             progress_bar=progress,
             error_if_empty=False,
+            addl_hats_properties=_notes(known),
         )
     (partial / _SETTINGS).unlink()
     if out.exists():
@@ -157,6 +159,16 @@ def _cluster(workers: int, scheduler: str | None) -> Iterator[None]:
     else:
         with dask.config.set(scheduler="synchronous"):
             yield
+
+
+def _notes(model: FittedModel) -> dict[str, str]:
+    """What a reader of the catalogue has to know, as its properties can hold it."""
+    return {
+        "photoz_version": photoz.__version__,
+        "photoz_flags": "; ".join(f"{bit}: {meaning}" for bit, meaning in FLAGS.items()),
+        "photoz_quantile_levels": " ".join(map(str, QUANTILE_LEVELS)),
+        "photoz_z_grid": f"{len(model.z_grid)} points from 0 to {model.z_grid[-1]}",
+    }
 
 
 def _count(dataset: Path, flag: str) -> dict[str, int]:
