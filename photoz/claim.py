@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from photoz.errors import without_password
-from photoz.study import explained, mark_started, open_storage, release_abandoned
+from photoz.study import explained, open_storage, release_abandoned, run_trial, was_taken
 
 __all__ = ["do_once"]
 
@@ -19,25 +19,28 @@ Result = TypeVar("Result")
 
 
 class _TakenError(Exception):
-    """Another process was faster."""
+    """The claim is another process's."""
 
 
 def do_once(
-    work: Callable[[], Result],
+    work: Callable[[Callable[[], None]], Result],
     *,
     storage: Path | str,
     name: str,
     meanwhile: Callable[[], None],
 ) -> Result | None:
-    """Do the work in the first of the processes that ask for it; the others do something else.
+    """Do the work in one of the processes that ask for it; the others do something else.
 
     The claim is a trial that runs as long as the work. So whoever is killed, or loses its
-    machine, loses the claim as it loses its trials, and another process takes its place.
+    machine, loses the claim as it loses its trials, and another process takes its place. One
+    that only stood still may come back then: it is stopped where it asks whether the claim is
+    still its own, and helps from there on.
 
     Parameters
     ----------
     work
-        What one process is to do.
+        What one process is to do. It is given a function to call before it makes anything
+        visible: that ends it where another process has taken its place.
     storage
         Journal file, or URL of a database, that the processes share.
     name
@@ -49,48 +52,63 @@ def do_once(
     Returns
     -------
     object or None
-        What `work` returned; None if another process did it, or still does.
+        What `work` returned; None if another process did it since this one asked, or still
+        does.
     """
     with explained(storage):
         study = optuna.create_study(
             study_name=name, storage=open_storage(storage), load_if_exists=True
         )
+    earlier = _ended(study)
     while True:
-        holder = _holder(study, storage)
-        if holder is None:
-            if results := _hold(study, work):
+        release_abandoned(study, storage, repeat=False)
+        if _ended(study) > earlier:
+            return None
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if not running:
+            if results := _hold(study, work, earlier):
                 return results[0]
             time.sleep(0.2)  # whoever was faster, or both, shall be seen
             continue
         meanwhile()
         release_abandoned(study, storage, repeat=False)
-        trial = study.get_trials(deepcopy=False)[holder]
-        if trial.state != TrialState.FAIL or "error" in trial.user_attrs:
+        if not was_taken(study, running[0].number):
             return None
 
 
-def _holder(study: optuna.Study, storage: Path | str) -> int | None:
-    """Number of the claim that holds."""
-    release_abandoned(study, storage, repeat=False)
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return running[0].number if running else None
+def _ended(study: optuna.Study) -> set[int]:
+    """Numbers of the claims whose work was done, or failed for a reason of its own."""
+    return {
+        trial.number
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.is_finished() and not was_taken(study, trial.number)
+    }
 
 
-def _hold(study: optuna.Study, work: Callable[[], Result]) -> list[Result]:
-    """Do the work under a claim; nothing if another process claimed it first."""
+def _hold(
+    study: optuna.Study, work: Callable[[Callable[[], None]], Result], earlier: set[int]
+) -> list[Result]:
+    """Do the work under a claim; nothing if another process has claimed it, or has done it."""
     results = []
 
     def objective(trial: optuna.Trial) -> float:
-        mark_started(trial)
+        def check() -> None:
+            if was_taken(study, trial.number):
+                raise _TakenError
+
+        running: list[FrozenTrial]
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if any(other.number < trial.number for other in running):
+        if any(other.number < trial.number for other in running) or _ended(study) > earlier:
             raise _TakenError
         try:
-            results.append(work())
+            results.append(work(check))
+        except _TakenError:
+            raise
         except Exception as error:
             trial.set_user_attr("error", without_password(f"{error}")[:2000])
             raise
         return 0.0
 
-    study.optimize(objective, n_trials=1, catch=(_TakenError,))
-    return results
+    if run_trial(study, objective, catch=(_TakenError,)):
+        return results
+    return []  # of no account, for another process has done it meanwhile, or will

@@ -80,7 +80,7 @@ def run(
     families = _families(experiment, samples)
     storage = _storage(experiment)
 
-    def finish() -> dict[str, Any]:
+    def finish(check_claim: Callable[[], None]) -> dict[str, Any]:
         tracking = Tracking(
             experiment.tracking.uri,
             experiment.name,
@@ -91,8 +91,10 @@ def run(
             flow = _Flow(experiment, samples, tracking, results, on_progress)
             for family in families:
                 flow.attempt(family.name, partial(flow.search, family))
+                check_claim()
             if experiment.blend_members:
                 flow.attempt(_BLEND, flow.blend)
+                check_claim()
             return flow.finish()
 
     with _helpers(experiment, workers - 1):

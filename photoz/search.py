@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from photoz.errors import InputError, without_password
 from photoz.estimators.base import Choice, OnStep, Range
 from photoz.sampling import LatePruner, ReseededTPE, parameter_importance
-from photoz.study import deaths, kept_trials, mark_started, open_study, release_abandoned
+from photoz.study import deaths, kept_trials, open_study, release_abandoned, run_trial
 from photoz.trials import Objective, Scored, SearchResult, Trial
 
 __all__ = ["Objective", "Scored", "SearchResult", "Trial", "search", "study_name"]
@@ -107,9 +108,9 @@ def search(
             importance = parameter_importance(kept_trials(study)[:planned])
             return SearchResult(best, tuple(trials), spent, timed_out, importance)
         if _has_more(study, planned):
-            study.optimize(
+            run_trial(
+                study,
                 lambda trial: _evaluate(trial, objective, space, planned, raised),
-                n_trials=1,
                 catch=(Exception,),
             )
         else:
@@ -143,7 +144,6 @@ def _evaluate(
     raised: list[Exception],
 ) -> float:
     """Run the objective for Optuna; put its error, or what it tuned, beside the trial."""
-    mark_started(trial)
     earlier = [other for other in kept_trials(trial.study) if other.number < trial.number]
     if len(earlier) >= planned:
         raise _SurplusError
@@ -153,7 +153,7 @@ def _evaluate(
         scored = objective(parameters, _progress(trial))
         _check_score(scored.value)
         trial.set_user_attr("tuned", json.loads(json.dumps(scored.tuned, default=_plain)))
-    except optuna.TrialPruned:
+    except (optuna.TrialPruned, UpdateFinishedTrialError):
         raise
     except Exception as error:
         raised.append(error)

@@ -25,10 +25,11 @@ __all__ = [
     "deaths",
     "explained",
     "kept_trials",
-    "mark_started",
     "open_storage",
     "open_study",
     "release_abandoned",
+    "run_trial",
+    "was_taken",
 ]
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # the search itself tells of its trials
@@ -101,16 +102,52 @@ def explained(storage: Path | str) -> Iterator[None]:
 
 def kept_trials(study: optuna.Study) -> list[FrozenTrial]:
     """All trials but the killed, which ended with neither a result nor an error of their own."""
-    return [
-        trial
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state != TrialState.FAIL or "error" in trial.user_attrs
-    ]
+    return [trial for trial in study.get_trials(deepcopy=False) if not _is_killed(trial)]
 
 
-def mark_started(trial: optuna.Trial) -> None:
-    """Put the name of this process beside the trial, so that others see whether it lives."""
-    trial.set_user_attr(_PROCESS, process_name(os.getpid()))
+def run_trial(
+    study: optuna.Study,
+    objective: Callable[[optuna.Trial], float],
+    *,
+    catch: tuple[type[Exception], ...],
+) -> bool:
+    """Run one trial, under the name of this process, so that others see whether it lives.
+
+    Parameters
+    ----------
+    study
+        The study.
+    objective
+        What the trial is.
+    catch
+        Errors of the objective that do not go further.
+
+    Returns
+    -------
+    bool
+        False where the others took this process for dead meanwhile, as when it stood still
+        for longer than the heartbeat may be silent: what the objective returned is lost.
+    """
+    numbers = []
+
+    def marked(trial: optuna.Trial) -> float:
+        numbers.append(trial.number)
+        trial.set_user_attr(_PROCESS, process_name(os.getpid()))
+        return objective(trial)
+
+    try:
+        study.optimize(marked, n_trials=1, catch=catch)
+    except (AssertionError, UpdateFinishedTrialError, ValueError):
+        # So Optuna answers whoever tells the end of a trial that has ended.
+        if not numbers or not was_taken(study, numbers[0]):
+            raise
+        return False
+    return True
+
+
+def was_taken(study: optuna.Study, number: int) -> bool:
+    """Whether others marked this trial as that of a dead process."""
+    return _is_killed(study.get_trials(deepcopy=False)[number])
 
 
 def release_abandoned(study: optuna.Study, storage: Path | str, *, repeat: bool = True) -> None:
@@ -142,6 +179,10 @@ def release_abandoned(study: optuna.Study, storage: Path | str, *, repeat: bool 
 def deaths(trial: optuna.Trial) -> int:
     """How many processes have been killed as they ran this trial."""
     return int(trial.user_attrs.get(_DEATHS, 0))
+
+
+def _is_killed(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.FAIL and "error" not in trial.user_attrs
 
 
 def _repeat(study: optuna.Study, trial: FrozenTrial) -> None:
