@@ -194,6 +194,14 @@ def test_existing_output_is_not_overwritten_unless_told(hats, bundle, tmp_path):
     assert not (out / "precious").exists()
 
 
+def test_the_catalogue_itself_is_never_overwritten(hats, bundle):
+    for out in (hats, hats.parent):
+        with pytest.raises(InputError, match="is or holds the catalogue itself"):
+            score_hats(bundle, hats, out, overwrite=True)
+
+    assert len(compute(lsdb.open_catalog(hats))) > 0
+
+
 @pytest.fixture
 def interrupted(hats, bundle, tmp_path, monkeypatch):
     """What is left of a run that was ended after four partitions."""

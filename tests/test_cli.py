@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -225,6 +226,48 @@ def test_hats_catalogue_goes_to_lsdb(command, hats, monkeypatch):
     assert options["scheduler"] == "tcp://a:1"
     assert options["keep"] == ["x"]
     assert options["workers"] >= 1
+
+
+def test_a_catalogue_unlike_the_training_is_told(command, bundle, catalogue_file):
+    """Every galaxy eight magnitudes brighter, as with a wrong zero point."""
+    table = pq.read_table(catalogue_file)
+    brighter = {
+        name: table[name].to_numpy() - 8 * (name.startswith("mag_") and "err" not in name)
+        for name in table.column_names
+    }
+    pq.write_table(pa.table(brighter), "brighter.parquet")
+    status, _, error = command("predict", bundle, "brighter.parquet", "-o", "out.parquet")
+
+    assert status == 0
+    assert "of 700 galaxies lie outside those of the training" in error
+
+
+@pytest.mark.parametrize(
+    ("package", "extra"), [("torch", "network"), ("mlflow.tracking", "track")]
+)
+def test_a_missing_package_is_one_line_that_says_what_to_install(
+    command, bundle, monkeypatch, package, extra
+):
+    def fail(*_):
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    monkeypatch.setattr("photoz.cli.catalogues.load_fitted", fail)
+    status, _, error = command("export", bundle, "-o", "out")
+
+    assert status == 2
+    assert f"pip install 'photoz[{extra}]'" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_an_interruption_says_how_to_go_on(command, bundle, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("photoz.cli.catalogues.load_fitted", interrupt)
+    status, _, error = command("export", bundle, "-o", "out")
+
+    assert status == 130
+    assert "the same command goes on where it stopped (predict: with --resume)" in error
 
 
 def test_hats_without_lsdb_says_what_to_install(command, hats, monkeypatch):

@@ -332,6 +332,50 @@ def test_what_cannot_be_done_is_told_before_it_begins(
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
 
 
+def test_the_catalogue_itself_is_never_overwritten(model, named_file):
+    before = named_file.read_bytes()
+    with pytest.raises(InputError, match="is of the catalogue itself, which would be lost"):
+        score_catalogue(model, named_file, named_file, overwrite=True)
+
+    assert named_file.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_is_told(model, named_file):
+    with pytest.raises(InputError, match=r"expected a folder in which .* Not a directory"):
+        score_catalogue(model, named_file, named_file / "out.parquet")
+
+
+def rescaled(path, bands, factor=1000):
+    table = pq.read_table(path)
+    for band in bands:
+        name = f"mag_{band}"
+        place = table.column_names.index(name)
+        values = pa.array(factor * table[name].to_numpy())
+        table = table.set_column(place, name, values)
+    pq.write_table(table, path)
+
+
+def test_a_column_in_another_unit_is_told(model, named_file, tmp_path):
+    """Millimagnitudes are no magnitudes; without this band there is still a redshift."""
+    rescaled(named_file, "r")
+    told = []
+    score_catalogue(model, named_file, tmp_path / "out.parquet", on_message=told.append)
+
+    assert len(told) == 1
+    assert told[0].startswith(
+        "mag_r: implausible value in 700 of the first 700 rows, not observed"
+    )
+
+
+def test_a_catalogue_in_another_unit_is_refused(model, named_file, tmp_path):
+    rescaled(named_file, "ugrizy")
+
+    with pytest.raises(
+        InputError, match=r"expected magnitudes between 0 and 50, .* mag_u: implaus"
+    ):
+        score_catalogue(model, named_file, tmp_path / "out.parquet")
+
+
 def test_results_come_in_order_whatever_takes_long():
     def work(n):
         time.sleep(0.01 * (n % 3))

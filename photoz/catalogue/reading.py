@@ -245,9 +245,11 @@ def _training_rows(catalogue: Catalogue) -> Catalogue:
     catalogue = _drop(catalogue, catalogue.photometry.n_observed == 0, "no band observed")
     counts = "; ".join(f"{n} {reason}" for reason, n in catalogue.dropped.items()) or "none"
     if len(catalogue) < FEWEST or 2 * len(catalogue) < n_wanted:
+        found = "; ".join(f"{n} {what}" for what, n in catalogue.implausible.items())
         msg = (
             f"expected at least {FEWEST} usable rows and half of all, found "
-            f"{len(catalogue)} of {n_rows}; dropped: {counts}; mend the catalogue or the survey."
+            f"{len(catalogue)} of {n_rows}; dropped: {counts}{f' ({found})' if found else ''}; "
+            "mend the catalogue or the survey."
         )
         raise InputError(msg)
     unused = (catalogue.photometry.state == State.NOT_OBSERVED).all(axis=0)

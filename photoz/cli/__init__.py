@@ -25,6 +25,15 @@ __all__ = ["app", "catalogues", "experiments", "main", "registry"]
 _WRONG_INPUT = 2
 _FAILURE = 1
 _INTERRUPTED = 130
+_EXTRAS = {
+    "torch": "network",
+    "optuna": "search",
+    "mlflow": "track",
+    "matplotlib": "report",
+    "jinja2": "report",
+    "qp": "qp",
+    "psycopg": "postgres",
+}
 
 
 @app.callback(invoke_without_command=True)
@@ -47,11 +56,18 @@ def main() -> NoReturn:
     except (RuntimeError, OSError, MemoryError) as error:
         _fail(error)
         sys.exit(_FAILURE)
-    except KeyboardInterrupt:
-        ERR.print(
-            "interrupted; the same command goes on where it stopped (predict: with --resume)"
-        )
-        sys.exit(_INTERRUPTED)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        _fail(InputError(_missing(package)))
+        sys.exit(_WRONG_INPUT)
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            ERR.print(
+                "interrupted; the same command goes on where it stopped (predict: with --resume)"
+            )
+        raise
     finally:
         sys.excepthook = _show_traceback  # typer has put its own
     sys.exit(0)
@@ -62,6 +78,14 @@ class _Record(logging.LogRecord):
 
     def getMessage(self) -> str:  # noqa: N802 - logging's own name
         return without_password(super().getMessage())
+
+
+def _missing(package: str) -> str:
+    """What to do where a package is not installed."""
+    return (
+        f"this needs the package {package}, found none; pip install 'photoz[{_EXTRAS[package]}]', "
+        "or 'photoz[train]' for all that experiments need."
+    )
 
 
 def _show_traceback(

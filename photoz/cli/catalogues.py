@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -124,12 +125,25 @@ def predict(
                 on_message=warn,
             )
         counts, skipped = {"galaxies": scored.n_galaxies, **scored.flagged}, scored.skipped
+    _warn_of_strangers(counts)
     if as_json:
         typer.echo(json.dumps({**counts, "skipped": skipped}))
     else:
         typer.echo(f"{out}: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
     if skipped:
         raise typer.Exit(_SKIPPED)
+
+
+def _warn_of_strangers(counts: Mapping[str, int]) -> None:
+    """Warn of a catalogue that is unlike the galaxies of the training."""
+    from photoz.prediction import FLAGS
+
+    outside, n_galaxies = counts.get(FLAGS[4], 0), counts["galaxies"]
+    if 2 * outside > n_galaxies:
+        warn(
+            f"{outside} of {n_galaxies} galaxies lie outside those of the training; if that is no "
+            "surprise, their redshifts are guesses, else check unit, zero point and extinction"
+        )
 
 
 def _is_hats(path: Path) -> bool:

@@ -78,14 +78,20 @@ class Parts:
         Raises
         ------
         InputError
-            If it is to be taken over, but is of another command.
+            If it is to be taken over, but is of another command, or cannot be made.
         """
         if self.exist() and resume:
             self._check_command()
         elif self.exist():
             shutil.rmtree(self.folder)
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        self.folder.mkdir(exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = (
+                f"{self.out}: expected a folder in which files can be made, found that "
+                f"{error.strerror} ({error.filename}); name another output."
+            )
+            raise InputError(msg) from error
         (self.folder / "command.json").write_text(json.dumps(self.command), encoding="utf-8")
 
     def finished(self) -> Iterator[Part]:
@@ -125,7 +131,8 @@ class Parts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.unfinished.unlink(missing_ok=True)
+        if self.exist():
+            self.unfinished.unlink(missing_ok=True)
         if self.exist() and not self._path(0).exists():
             shutil.rmtree(self.folder)
 

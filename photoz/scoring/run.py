@@ -136,6 +136,9 @@ def score_catalogue(
     layout = task.layout(id_name) if kind == "qp" else None
     options = {"name": name, "pdf": pdf, "output": kind, "keep": [*keep], "chunk": chunk_size}
     parts = Parts(out, {**_fingerprint(task, source), "options": options})
+    if out.exists() and any(file.path.samefile(out) for file in source.files):
+        msg = f"{out} is of the catalogue itself, which would be lost; name another output."
+        raise InputError(msg)
     if out.exists() and not overwrite and not (resume and parts.were_published()):
         msg = f"{out} exists; name another file or allow it to be overwritten (--overwrite)."
         raise InputError(msg)
@@ -184,6 +187,8 @@ class _Run:
                 skipped.append(item.what)
                 tell(f"skipped {item.what}")
                 continue
+            if output.is_empty:
+                self.task.doubt(item, tell)
             self.seconds["compute"] += seconds
             with self._timed("write"):
                 rows = output.conformed(table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,9 @@ from photoz.survey import Survey
 __all__ = ["Task"]
 
 PHOT = "src.redshift.phot"
+
+_HEAD = 1000
+"""Rows that are enough to see that a column holds something else."""
 
 NOTES = {
     "z_mode": (PHOT, "redshift at the highest p(z)"),
@@ -128,6 +131,41 @@ class Task:
         columns |= {column: _as_arrow(values) for column, values in predicted.items()}
         # One batch: files of the same rows shall have the same bytes.
         return pa.table(columns, self._schema(columns, table.schema)).combine_chunks()
+
+    def doubt(self, chunk: Chunk, tell: Callable[[str], None]) -> None:
+        """Tell of columns that seem to hold something else than the survey says.
+
+        Parameters
+        ----------
+        chunk
+            The first piece of a catalogue.
+        tell
+            Called with each column of which most values are implausible.
+
+        Raises
+        ------
+        InputError
+            If for this reason most galaxies have no measurement at all.
+        """
+        head = chunk.table.slice(0, _HEAD)
+        arrays = {column: to_array(head[column]) for column in head.column_names}
+        photometry, implausible = photometry_from_columns(
+            arrays, self.survey, optional_bands=self.model.optional_bands
+        )
+        doubts = [
+            f"{what} in {count} of the first {len(head)} rows"
+            for what, count in implausible.items()
+            if 2 * count > len(head)
+        ]
+        if doubts and 2 * np.count_nonzero(photometry.n_observed == 0) > len(head):
+            msg = (
+                f"{chunk.path}: expected magnitudes between 0 and 50, or fluxes, with errors "
+                f"above 0, found {', '.join(doubts)}; name unit, columns and sentinels in a "
+                "survey (--survey)."
+            )
+            raise InputError(msg)
+        for text in doubts:
+            tell(f"{text}, not observed therefore; check the survey's unit and sentinels")
 
     def layout(self, id_name: str) -> QpLayout:
         """What of the output is what to qp.

@@ -73,6 +73,9 @@ def score_hats(
         If the catalogue or the model cannot be used, no cluster answers, `out` exists, or
         another command left what is to be resumed.
     """
+    if catalogue.resolve().is_relative_to(out.resolve()):
+        msg = f"{out} is or holds the catalogue itself, which would be lost; name another output."
+        raise InputError(msg)
     if out.exists() and not overwrite:
         msg = f"{out} exists; name another directory or allow it to be overwritten (--overwrite)."
         raise InputError(msg)
