@@ -6,6 +6,7 @@ import pytest
 import qp
 from numpy.testing import assert_allclose, assert_array_equal
 
+from photoz.adapters import challenge
 from photoz.adapters.challenge import run_estimation_only, run_training_and_estimation
 from photoz.bundle import load_model
 from photoz.errors import InputError
@@ -32,16 +33,20 @@ def write(path, catalogue, bands):
     return path
 
 
+BANDS = "ugrizyYJH"  # six of Rubin, three of Roman
+
+
 @pytest.fixture(scope="module")
 def galaxies():
-    return make_mock_catalogue(500, depth={"u": 25.0}, random_state=4)
+    depth = {"u": 25.0, "H": 22.0}
+    return make_mock_catalogue(500, bands=tuple(BANDS), depth=depth, random_state=4)
 
 
 @pytest.fixture(scope="module")
 def files(galaxies, tmp_path_factory):
     folder = tmp_path_factory.mktemp("challenge")
-    write(folder / "train.hdf5", galaxies[:400], "ugrizy")
-    write(folder / "test.hdf5", galaxies[400:], "ugrizy")
+    write(folder / "train.hdf5", galaxies[:400], BANDS)
+    write(folder / "test.hdf5", galaxies[400:], BANDS)
     return folder
 
 
@@ -75,9 +80,38 @@ def test_estimation_alone_gives_the_same(output, files):
 def test_nan_is_not_detected(output, files, galaxies):
     model = load_model(files / "model.zip")
 
-    assert np.isnan(galaxies.photometry.magnitude[:400]).any()
+    lost = np.isnan(galaxies.photometry.magnitude[:400]).any(axis=0)
+    assert lost[[BANDS.index("u"), BANDS.index("H")]].all()
     assert model.optional_bands == ()
     assert output.npdf == 100
+
+
+@pytest.mark.usefixtures("output")
+def test_a_galaxy_seen_in_no_band_gets_a_redshift_too(files):
+    with h5py.File(files / "test.hdf5") as file, h5py.File(files / "dark.hdf5", "w") as dark:
+        for name, values in file.items():
+            dark[name] = np.full(100, np.nan) if name.startswith("mag_") else values[:]
+    run_estimation_only(files / "model.zip", files / "dark.hdf5", files / "dark_out.hdf5")
+
+    assert np.isfinite(qp.read(str(files / "dark_out.hdf5")).ancil["zmode"]).all()
+
+
+@pytest.mark.usefixtures("output")
+def test_the_bands_are_those_of_the_training_file(files, galaxies):
+    survey = load_model(files / "model.zip").survey
+    assert survey.bands[5:] == ("y_lsst", "Y_roman", "J_roman", "H_roman")
+    write(files / "rubin.hdf5", galaxies[400:], "ugrizy")
+
+    with pytest.raises(InputError, match="expected the columns 'mag_Y_roman'"):
+        run_estimation_only(files / "model.zip", files / "rubin.hdf5", files / "none.hdf5")
+
+
+def test_every_set_of_tasks_has_its_two_functions():
+    for number in (1, 2, 3, 4):
+        estimate = getattr(challenge, f"run_taskset_{number}_estimation_only")
+        train = getattr(challenge, f"run_taskset_{number}_training_and_estimation")
+        assert estimate is run_estimation_only
+        assert train is run_training_and_estimation
 
 
 def test_another_kind_of_file_is_refused(tmp_path):
