@@ -89,13 +89,20 @@ class Occupancy:
         ndarray of shape (n_galaxies,)
         """
         n_cells = self.occupied.shape[1]
-        table = np.pad(self.occupied, ((0, 0), (0, 2), (0, 2)), constant_values=True)
-        table[:, -1], table[:, :, -1] = False, False
         cells = _cells(_axes(luptitude), self.low, self.width, n_cells)
         inside = np.ones(len(luptitude), dtype=bool)
-        for plane, occupied in zip(_planes(cells, n_cells), table, strict=True):
+        for plane, occupied in zip(_planes(cells, n_cells), self.table(), strict=True):
             inside &= occupied.ravel()[plane]
         return ~inside
+
+    def table(self) -> NDArray[np.bool_]:
+        """Planes with two further cells on each axis: for what was not observed, and beyond.
+
+        Shape ``(n_planes, n_cells + 2, n_cells + 2)``.
+        """
+        table = np.pad(self.occupied, ((0, 0), (0, 2), (0, 2)), constant_values=True)
+        table[:, -1], table[:, :, -1] = False, False
+        return table
 
     def to_dict(self) -> dict[str, Any]:
         """Content as JSON can hold it."""

@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from photoz.augment import Augmentation
+from photoz.blend import PhotozBlend, Pool
 from photoz.calibration import Calibration
 from photoz.calibration_steps import PitMap, Temperature
 from photoz.conformal import ConformalMap
@@ -31,6 +32,8 @@ LEVELS = sorted({*QUANTILE_LEVELS, 0.5})
 PARAMETERS = {
     "network": {"members": 2, "width": 32, "layers": 2, "updates": 200},
     "boosting": {"n_rounds": 30},
+    "forest": {"n_trees": 10},
+    "knn": {},
 }
 
 TEMPERED = Temperature((0.1, 0.2, -0.3), (0, 1), (25.0, 24.0), (0.0, -1.0), (1.0, 0.5))
@@ -41,7 +44,7 @@ CALIBRATIONS = {
     "none": None,
     "sharper": Calibration(TEMPERED, MAPPED),
     "wider": Calibration(WIDENED, None),
-    "map of another degree": Calibration(None, PitMap((0.3, 0.1))),
+    "shorter map": Calibration(None, PitMap((0.3, 0.1))),
 }
 
 
@@ -80,14 +83,45 @@ def calibrated(model, calibration):
     return new.restore(model.learned())
 
 
+@pytest.fixture(scope="module")
+def members(mock):
+    def fitted(family, seed):
+        estimator = get_estimator(family)(
+            z_max=4.0, n_z=401, random_state=seed, **PARAMETERS[family]
+        )
+        features = PhotometricFeatures(errors=family == "boosting")
+        model = PhotozModel(load_survey("lsst"), features, Augmentation(), estimator)
+        return model.fit(mock.photometry[:400], mock.z_spec[:400])
+
+    return {name: fitted(name, 1) for name in ("boosting", "forest", "knn")}
+
+
 @pytest.mark.parametrize("calibration", CALIBRATIONS.values(), ids=CALIBRATIONS.keys())
 def test_compiled_summaries_are_those_of_the_reference(model, photometry, calibration):
-    changed = calibrated(model, calibration)
-    expected = summarise(changed.predict_pdf(photometry), LEVELS, with_density=True)
-    found = compile_model(changed).summaries(photometry, LEVELS, with_density=True)
+    check_summaries(calibrated(model, calibration), photometry)
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        Pool("log", (0.6, 0.5, 0.0), 3e-4),
+        Pool("log", (1.5, 0.0, 0.6), 3e-4),
+        Pool("log", (0.0, 0.8, 0.0), 3e-4),
+        Pool("linear", (0.0, 0.4, 0.6)),
+        Pool("linear", (1.0, 0.0, 0.0)),
+    ],
+)
+def test_compiled_blends_are_those_of_the_reference(members, photometry, pool):
+    # Weights of sum 2 sharpen what single precision left out.
+    check_summaries(PhotozBlend(members, pool, CALIBRATIONS["sharper"]), photometry, 5e-5)
+
+
+def check_summaries(model, photometry, tolerance=1e-5):
+    expected = summarise(model.predict_pdf(photometry), LEVELS, with_density=True)
+    found = compile_model(model).summaries(photometry, LEVELS, with_density=True)
     peak = expected.density.max(axis=1, keepdims=True)
 
-    assert (np.abs(found.density - expected.density) / peak).max() < 1e-5
+    assert (np.abs(found.density - expected.density) / peak).max() < tolerance
     for key in ("mode", "mean", "std", "odds", "beyond"):
         assert_allclose(getattr(found, key), getattr(expected, key), atol=5e-5, err_msg=key)
     assert_allclose(found.quantiles[:, 2:-2], expected.quantiles[:, 2:-2], atol=2e-4)
@@ -115,6 +149,7 @@ def test_compiled_densities_do_not_depend_on_other_galaxies(model, photometry):
     peak = whole.density.max(axis=1, keepdims=True)
 
     assert (np.abs(shuffled.density - whole.density[order]) / peak[order]).max() < 1e-5
+    assert_array_equal(few.n_peaks, whole.n_peaks[7:10])
     assert (np.abs(few.density - whole.density[7:10]) / peak[7:10]).max() < 1e-5
 
 

@@ -9,11 +9,12 @@ from scipy.optimize import minimize_scalar
 from photoz.estimators.labels import Labels
 from photoz.pdf import FloatArray
 
-__all__ = ["choose_smoothing", "finite_log", "gaussian_kernel"]
+__all__ = ["LOWEST_TAIL", "choose_smoothing", "finite_log", "gaussian_kernel"]
 
 _BANDWIDTHS = np.geomspace(0.002, 0.08, 12)
 _TEMPERATURES = (0.4, 3.0)
-_LOWEST_TAIL = 1e-12
+LOWEST_TAIL = 1e-12
+"""Smallest density whose logarithm is taken, and smallest entry of a kernel."""
 
 
 def gaussian_kernel(z_grid: FloatArray, bandwidth: float) -> NDArray[np.float32]:
@@ -33,13 +34,13 @@ def gaussian_kernel(z_grid: FloatArray, bandwidth: float) -> NDArray[np.float32]
     )
     kernel: NDArray[np.float32] = ((direct + mirrored) / sigma).astype(np.float32)
     # Products of tails below float32's normal numbers would take most of the time.
-    kernel[kernel < _LOWEST_TAIL] = 0
+    kernel[kernel < LOWEST_TAIL] = 0
     return kernel
 
 
 def finite_log(density: FloatArray) -> FloatArray:
     """Logarithm that stays finite; a power by way of it takes a tenth of the time of ``**``."""
-    logarithm: FloatArray = np.log(np.maximum(density, np.float32(_LOWEST_TAIL)))
+    logarithm: FloatArray = np.log(np.maximum(density, np.float32(LOWEST_TAIL)))
     return logarithm
 
 

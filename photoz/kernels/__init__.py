@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from photoz.blend import PhotozBlend
 from photoz.model import FittedModel, PhotozModel
 from photoz.photometry import Photometry
 from photoz.summaries import Summaries
@@ -43,9 +44,9 @@ def compile_model(model: FittedModel) -> Compiled | None:
     Returns
     -------
     Compiled or None
-        None without numba, for a blend, and where the calibration has a conformal map.
+        None without numba, and where the calibration has a conformal map.
     """
-    if not isinstance(model, PhotozModel) or find_spec("numba") is None:
+    if not isinstance(model, PhotozModel | PhotozBlend) or find_spec("numba") is None:
         return None
     if model.calibration is not None and model.calibration.conformal is not None:
         return None

@@ -11,7 +11,7 @@ from photoz.kernels.compiling import part
 from photoz.kernels.elementary import TINY, exp2, log2
 from photoz.kernels.rows import Row, accumulate, clear, padded
 
-__all__ = ["Steps", "calibrate", "flatten_sharp", "integral"]
+__all__ = ["Steps", "calibrate", "flatten", "integral", "may_be_sharp", "sharpness"]
 
 _LN_2 = math.log(2)
 _LARGEST_LOG_BETA = math.log(5)
@@ -123,22 +123,18 @@ def flatten_sharp(p: Row, n: int, before: Row) -> None:
 
     See `photoz.resolution.keep_resolved`.
     """
-    notable = _NOTABLE * integral(p, n)
-    if not _may_be_sharp(p, n, notable):
-        return
-    now = _sharpness(p, n, notable)
-    allowed = np.float32(1)
-    if now > allowed:
-        allowed = max(allowed, _sharpness(before, n, _NOTABLE * integral(before, n)))
-    if now > allowed:
-        power = allowed / now
-        for i in range(padded(n)):
-            p[i] = exp2(power * log2(max(p[i], TINY)))
-        clear(p, n)
+    if may_be_sharp(p, n):
+        now, allowed = sharpness(p, n), np.float32(1)
+        if now > allowed:
+            allowed = max(allowed, sharpness(before, n))
+        if now > allowed:
+            flatten(p, n, allowed / now)
 
 
 @part
-def _may_be_sharp(p: Row, n: int, notable: np.float32) -> bool:
+def may_be_sharp(p: Row, n: int) -> bool:
+    """Whether `sharpness` may be above 1, told without logarithms, which take long."""
+    notable = _NOTABLE * integral(p, n)
     found = np.float32(0)
     for i in range(padded(n) - 2):
         top = p[i + 1]
@@ -148,11 +144,20 @@ def _may_be_sharp(p: Row, n: int, notable: np.float32) -> bool:
 
 
 @part
-def _sharpness(p: Row, n: int, notable: np.float32) -> np.float32:
-    sharpest = np.float32(0)
+def sharpness(p: Row, n: int) -> np.float32:
+    """Curvature of ln p at the sharpest notable peak; see `photoz.resolution.sharpness`."""
+    notable, sharpest = _NOTABLE * integral(p, n), np.float32(0)
     for i in range(n - 2):
         top = p[i + 1]
         if top > notable and top >= p[i] and top >= p[i + 2]:
             left, right = log2(max(p[i], TINY)), log2(max(p[i + 2], TINY))
             sharpest = max(sharpest, np.float32(2) * log2(top) - left - right)
     return np.float32(_LN_2) * sharpest / _TWO_STEPS
+
+
+@part
+def flatten(p: Row, n: int, power: np.float32) -> None:
+    """Raise a density to a power, in place."""
+    for i in range(padded(n)):
+        p[i] = exp2(power * log2(max(p[i], TINY)))
+    clear(p, n)

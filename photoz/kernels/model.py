@@ -8,12 +8,17 @@ import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
+from photoz.blend import PhotozBlend
 from photoz.calibration import Calibration
 from photoz.kernels.calibrated import Steps
 from photoz.kernels.densities import densities_of
+from photoz.kernels.flags import Known, find_outside
+from photoz.kernels.pools import Weights, pool
 from photoz.kernels.rows import LANES, Block
 from photoz.kernels.summaries import summarise
 from photoz.model import PhotozModel
+from photoz.occupancy import Occupancy
+from photoz.pdf import FloatArray
 from photoz.photometry import Photometry
 from photoz.summaries import Summaries
 
@@ -23,6 +28,8 @@ __all__ = ["CompiledModel"]
 _ROWS = 128
 # Probability, and share of the peak, that may be left out on either side of a density.
 _NEGLIGIBLE = 1e-7
+# Of the members of a pool less, since where one is low the others may not be.
+_NEGLIGIBLE_OF_MEMBERS = 1e-10
 _N_POWERS = 5
 
 
@@ -32,15 +39,19 @@ class CompiledModel:
     Parameters
     ----------
     model
-        A fitted `PhotozModel` without a conformal map.
+        A fitted `PhotozModel` or `PhotozBlend` without a conformal map.
     """
 
-    def __init__(self, model: PhotozModel) -> None:
-        self.model = model
+    def __init__(self, model: PhotozModel | PhotozBlend) -> None:
+        members, self._weights = (
+            _used(model) if isinstance(model, PhotozBlend) else ([model], None)
+        )
+        self._features, self._calibration = model.features, model.calibration
+        self._members = [(member.features, densities_of(member.estimator)) for member in members]
+        self._depth, self._known = _training(model)
         self._steps = _steps(model.calibration)
         self._n_z, self._step = len(model.z_grid), float(model.z_grid[1])
-        self._negligible = _NEGLIGIBLE ** (1 / _least_power(model.calibration))
-        self._densities = densities_of(model.estimator)
+        self._least_power = _least_power(model.calibration)
 
     def summaries(
         self, photometry: Photometry, levels: Sequence[float], *, with_density: bool
@@ -57,28 +68,58 @@ class CompiledModel:
             Whether the densities themselves are wanted.
         """
         n_galaxies = len(photometry)
-        X = self.model.features.transform(photometry)
-        fill = self._densities.of(X)
-        log_beta = _known_log_beta(self.model.calibration, X)
+        X = self._features.transform(photometry)
+        fills = [
+            densities.of(X if features is self._features else features.transform(photometry))
+            for features, densities in self._members
+        ]
+        log_beta = _known_log_beta(self._calibration, X)
         out = _empty(n_galaxies, len(levels), self._n_z if with_density else 0)
-        block = self._block()
         wanted = np.array(levels, dtype=np.float64)
+        block = self._block(_NEGLIGIBLE)
+        pooled = self._weights is not None
+        members = tuple(self._block(_NEGLIGIBLE_OF_MEMBERS) if pooled else block for _ in fills)
         for start in range(0, n_galaxies, _ROWS):
             rows = slice(start, min(start + _ROWS, n_galaxies))
-            if fill(rows, block) >= 0:
-                msg = "weights must be finite and non-negative in every row."
-                raise ValueError(msg)
+            for fill, own in zip(fills, members, strict=True):
+                if fill(rows, own) >= 0:
+                    msg = "weights must be finite and non-negative in every row."
+                    raise ValueError(msg)
+            if self._weights is not None:
+                pool(members, rows.stop - rows.start, self._weights, block)
             summarise(block, self._steps, log_beta[rows], wanted, out, start)
         return out
 
     def outside_training(self, photometry: Photometry) -> NDArray[np.bool_]:
-        """As in `FittedModel`."""
-        return self.model.outside_training(photometry)
+        """Whether each galaxy lies outside the training range, as `FittedModel` says."""
+        outside = np.empty(len(photometry), dtype=bool)
+        luptitude = np.asarray(photometry.luptitude(self._depth), dtype=np.float64)
+        find_outside(luptitude, self._known, outside)
+        return outside
 
-    def _block(self) -> Block:
+    def _block(self, negligible: float) -> Block:
         density = np.empty((_ROWS, self._n_z + 2 * LANES), dtype=np.float32)
         support = np.empty((_ROWS, 2), dtype=np.int64)
-        return Block(density, support, self._n_z, self._step, self._negligible)
+        negligible **= 1 / self._least_power
+        return Block(density, support, self._n_z, self._step, negligible)
+
+
+def _used(blend: PhotozBlend) -> tuple[list[PhotozModel], Weights]:
+    """Members that have a weight, and the weights."""
+    pairs = zip(blend.members.values(), blend.pool.weights, strict=True)
+    members, weights = zip(*((member, a) for member, a in pairs if a > 0), strict=True)
+    share, epsilon = np.array(weights, dtype=np.float32), np.float32(blend.pool.epsilon)
+    return [*members], Weights(blend.pool.kind == "log", share, epsilon)
+
+
+def _training(model: PhotozModel | PhotozBlend) -> tuple[FloatArray, Known]:
+    """Softening of the luptitudes, and what is known of the training galaxies."""
+    first = next(iter(model.members.values())) if isinstance(model, PhotozBlend) else model
+    low, high = np.array([first.training_range[band] for band in first.survey.bands]).T.copy()
+    nothing = Occupancy(np.empty(0), np.empty(0), np.empty((0, 0, 0), dtype=bool))
+    occupancy = first.occupancy or nothing
+    start, width = np.stack([occupancy.low, occupancy.width]).astype(np.float64)
+    return first.features.depth_, Known(low, high, start, width, occupancy.table())
 
 
 def _empty(n_galaxies: int, n_levels: int, n_z: int) -> Summaries:
