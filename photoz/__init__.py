@@ -32,6 +32,7 @@ _PLACES = {
     "load_model": "photoz.bundle",
     "load_survey": "photoz.survey",
     "make_mock_catalogue": "photoz.mock",
+    "pdf_from_mixtures": "photoz.mixture_form",
     "read": "photoz.catalogue",
     "save_model": "photoz.bundle",
 }

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from photoz.errors import InputError
 from photoz.kernels import Compiled
+from photoz.mixture_form import mixtures_of
 from photoz.model import FittedModel
 from photoz.pdf import FloatArray
 from photoz.photometry import Photometry, State
@@ -16,7 +17,7 @@ from photoz.summaries import Summaries, summarise
 
 __all__ = ["FLAGS", "QUANTILE_LEVELS", "PdfColumn", "prediction_columns"]
 
-PdfColumn = Literal["none", "quantiles", "grid"]
+PdfColumn = Literal["none", "quantiles", "grid", "mixture"]
 
 QUANTILE_LEVELS = (
     *(0.001, 0.01, 0.025, 0.05, 0.1, 0.16, 0.25, 0.33, 0.4, 0.467),
@@ -64,7 +65,8 @@ def prediction_columns(
         Start of every column name: lower-case letters and digits.
     pdf
         Form of p(z) to add: ``"quantiles"`` at `QUANTILE_LEVELS`, ``"grid"`` for the
-        density on the model's grid, or ``"none"``.
+        density on the model's grid, ``"mixture"`` for what `mixtures_of` gives, or
+        ``"none"``.
     compiled
         The same model in compiled code, where that is to be used.
 
@@ -78,7 +80,7 @@ def prediction_columns(
     Raises
     ------
     InputError
-        If `name` or `pdf` is not of the form above.
+        If `name` or `pdf` is not of the form above, or the model gives no mixtures.
     """
     if pdf not in get_args(PdfColumn):
         msg = f"pdf must be one of {', '.join(get_args(PdfColumn))}, got {pdf!r}."
@@ -87,7 +89,7 @@ def prediction_columns(
         msg = f"a model's name must be lower-case letters and digits, got {name!r}."
         raise InputError(msg)
     usable = (photometry.state != State.NOT_OBSERVED).any(axis=1)
-    some, with_density = photometry[usable], pdf == "grid"
+    some, with_density = photometry if usable.all() else photometry[usable], pdf == "grid"
     levels = sorted({*_INTERVALS.values(), *(QUANTILE_LEVELS if pdf == "quantiles" else ())})
     found = (
         compiled.summaries(some, levels, with_density=with_density)
@@ -95,6 +97,8 @@ def prediction_columns(
         else summarise(model.predict_pdf(some), levels, with_density=with_density)
     )
     columns = {f"{name}_{key}": value for key, value in _columns(found, levels, pdf).items()}
+    if pdf == "mixture":
+        columns[f"{name}_mixture"] = mixtures_of(model, some)
     spread: dict[str, FloatArray | NDArray[np.integer]] = {
         key: _spread(value, usable) for key, value in columns.items()
     }
@@ -125,6 +129,8 @@ def _columns(found: Summaries, levels: list[float], pdf: PdfColumn) -> dict[str,
 
 def _spread(values: FloatArray, usable: NDArray[np.bool_]) -> FloatArray:
     """Values of usable galaxies on the rows of all, NaN elsewhere."""
+    if usable.all():
+        return values
     spread = np.full((len(usable), *values.shape[1:]), np.nan, dtype=values.dtype)
     spread[usable] = values
     return spread

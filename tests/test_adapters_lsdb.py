@@ -114,6 +114,11 @@ def test_a_grid_is_a_nested_column_of_values(hats, bundle, model):
     assert_allclose(np.trapezoid(first["yvals"], first["xvals"]), 1, atol=1e-5)
 
 
+def test_mixtures_are_refused(hats, bundle):
+    with pytest.raises(InputError, match="as quantiles or on a grid, got pdf 'mixture'"):
+        predict(hats, bundle, pdf="mixture")
+
+
 def test_empty_partitions_stay_empty(hats, bundle):
     some = lsdb.open_catalog(hats).query("ra < 155")
 

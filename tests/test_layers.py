@@ -25,7 +25,7 @@ catalogue metrics augment features split mock pooling occupancy
 calibration_steps conformal
 bootstrap datasets calibration estimators
 cells model sample
-blend importance settings study trials
+blend importance mixture_form settings study trials
 kernels
 claim sampling
 search evaluation bundle samples prediction

@@ -6,7 +6,7 @@ The bundles must be of a survey with the columns of the built-in survey `lsst`, 
 `experiments/benchmarks/fit_mock.py` leaves behind. Every run is a process of its own, Parquet in
 and Parquet out with the default columns; the time is that of the whole process, its start and the
 check of the bundle included. Linear growth is a rate that does not fall with the size, in memory
-that does not rise with it.
+that does not rise with it. A small run comes before, so that nothing is compiled in those timed.
 """
 
 import argparse
@@ -22,16 +22,20 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from photoz.blend import PhotozBlend
 from photoz.bundle import load_model
 from photoz.catalogue import to_array
+from photoz.kernels import compile_model
 from photoz.mock import make_mock_catalogue
-from photoz.photometry import photometry_from_columns
+from photoz.model import PhotozModel
+from photoz.photometry import Photometry, photometry_from_columns
 from photoz.prediction import prediction_columns
 from photoz.scoring import score_catalogue
+from photoz.scoring.run import COMPILED_FROM
 
 CHUNK = 100_000
 SIZES = (1_000_000, 5_000_000, 10_000_000)
-STAGE_SAMPLE = 20_000
+STAGE_SAMPLE = 60_000
 
 
 def write_mock(path: Path, n_galaxies: int) -> None:
@@ -61,6 +65,7 @@ def run(bundle: str, source: Path, out: Path) -> tuple[float, float, float]:
 def stages(bundle: str, folder: Path) -> dict[str, float]:
     """Processor time (microseconds per galaxy) of each stage, by one thread."""
     model, spent = load_model(bundle), {}
+    compiled = compile_model(model)
 
     @contextmanager
     def timed(stage: str) -> Iterator[None]:
@@ -73,15 +78,18 @@ def stages(bundle: str, folder: Path) -> dict[str, float]:
     pq.write_table(pa.table(mock.to_columns()), source)
     columns = {name: to_array(column) for name, column in _columns(source).items()}
     photometry = photometry_from_columns(columns, model.survey)[0]
-    prediction_columns(model, photometry[:1000], pdf="quantiles")  # what is made at first use
+    prediction_columns(model, photometry[:1000], pdf="quantiles", compiled=compiled)
     with timed("features"):
         photometry = photometry_from_columns(columns, model.survey)[0]
         first = next(iter(getattr(model, "members", {"": model}).values()))
         first.features.transform(photometry)
     with timed("densities"):
-        model.predict_pdf(photometry)
+        if compiled is None:
+            model.predict_pdf(photometry)
+        else:
+            predict_compiled(model, photometry)
     with timed("columns"):
-        prediction_columns(model, photometry, pdf="quantiles")
+        prediction_columns(model, photometry, pdf="quantiles", compiled=compiled)
     scored = score_catalogue(model, source, folder / "sample-out.parquet", workers=1)
     per_galaxy = {key: 1e6 * value / STAGE_SAMPLE for key, value in scored.cpu_seconds.items()}
     return {
@@ -91,6 +99,21 @@ def stages(bundle: str, folder: Path) -> dict[str, float]:
         "summaries": max(spent["columns"] - spent["densities"], 0.0),
         "write": per_galaxy["write"],
     }
+
+
+def predict_compiled(model: PhotozModel | PhotozBlend, photometry: Photometry) -> None:
+    """Work out densities as compiled code does, and forget them."""
+    from photoz.kernels.densities import (  # noqa: PLC0415 - needs numba
+        ROWS,
+        densities_of,
+        empty_block,
+    )
+
+    for member in getattr(model, "members", {"": model}).values():
+        fill = densities_of(member.estimator).of(member.features.transform(photometry))
+        block = empty_block(model.z_grid, 1e-7)
+        for start in range(0, len(photometry), ROWS):
+            fill(slice(start, min(start + ROWS, len(photometry))), block)
 
 
 def _columns(source: Path) -> dict[str, pa.ChunkedArray]:
@@ -106,9 +129,13 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        source = folder / "in.parquet"
+        write_mock(source, COMPILED_FROM)
+        for bundle in chosen.bundles:
+            run(bundle, source, folder / "warm.parquet")
+            (folder / "warm.parquet").unlink()
         print("bundle                  galaxies  seconds  galaxies/s  CPU-us each  peak MB")
         for n_galaxies in chosen.sizes:
-            source = folder / "in.parquet"
             write_mock(source, n_galaxies)
             for bundle in chosen.bundles:
                 seconds, cpu, peak = run(bundle, source, folder / "out.parquet")

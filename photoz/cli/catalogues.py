@@ -45,7 +45,8 @@ def predict(
     ],
     survey: SurveyOption = None,
     pdf: Annotated[
-        Literal["quantiles", "grid", "none"], typer.Option(help="Form of p(z) to add.")
+        Literal["quantiles", "grid", "mixture", "none"],
+        typer.Option(help="Form of p(z) to add; mixture: of boosting or a network."),
     ] = "quantiles",
     output: Annotated[
         Literal["parquet", "fits", "hdf5", "qp"] | None,

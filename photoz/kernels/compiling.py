@@ -51,8 +51,9 @@ def _cache_folder() -> Path | None:
     Numba looks only at the file of a function to see whether it changed, but a kernel is made
     of parts in several files: so each state of the sources has a folder of its own.
     """
-    sources = b"".join(path.read_bytes() for path in sorted(_FOLDER.glob("*.py")))
-    name = f"photoz-{hashlib.sha256(sources).hexdigest()[:12]}"
+    sources = [path.read_bytes() for path in sorted(_FOLDER.glob("*.py"))]
+    compiled = b"".join(source for source in sources if b"photoz.kernels.compiling" in source)
+    name = f"photoz-{hashlib.sha256(compiled).hexdigest()[:12]}"
     for parent in [config.CACHE_DIR] if config.CACHE_DIR else [_FOLDER / "__pycache__", _USER]:
         folder = Path(parent) / name
         with suppress(OSError):

@@ -16,10 +16,13 @@ from photoz.kernels.boosted import boost
 from photoz.kernels.forests import Forest, Smoothing, evaluate_forest, walk_forest
 from photoz.kernels.mixtures import evaluate_mixtures
 from photoz.kernels.rounds import rounds_of
-from photoz.kernels.rows import Block, find_supports
+from photoz.kernels.rows import LANES, Block, find_supports
 from photoz.pdf import FloatArray
 
-__all__ = ["Densities", "Fill", "densities_of"]
+__all__ = ["ROWS", "Densities", "Fill", "densities_of", "empty_block"]
+
+ROWS = 128
+"""Galaxies at a time: their densities stay in a processor's cache."""
 
 Features = NDArray[np.float32]
 
@@ -123,6 +126,13 @@ FAMILIES: dict[str, Callable[[Any], Densities]] = {
 def densities_of(estimator: PhotozEstimator) -> Densities:
     """How the densities of an estimator are worked out: compiled, where its family is known."""
     return FAMILIES.get(estimator_name(estimator), GridDensities)(estimator)
+
+
+def empty_block(z_grid: FloatArray, negligible: float) -> Block:
+    """A block for the densities of `ROWS` galaxies."""
+    density = np.empty((ROWS, len(z_grid) + 2 * LANES), dtype=np.float32)
+    support = np.empty((ROWS, 2), dtype=np.int64)
+    return Block(density, support, len(z_grid), float(z_grid[1]), negligible)
 
 
 def _of_mixtures(weights: FloatArray, means: FloatArray, sigmas: FloatArray) -> Fill:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from photoz.blend import PhotozBlend
 from photoz.calibration import Calibration
 from photoz.kernels.calibrated import Steps
-from photoz.kernels.densities import densities_of
+from photoz.kernels.densities import ROWS, densities_of, empty_block
 from photoz.kernels.flags import Known, find_outside
 from photoz.kernels.pools import Weights, pool
-from photoz.kernels.rows import LANES, Block
+from photoz.kernels.rows import Block
 from photoz.kernels.summaries import summarise
+from photoz.mixture_form import known_log_beta
 from photoz.model import PhotozModel
 from photoz.occupancy import Occupancy
 from photoz.pdf import FloatArray
@@ -24,8 +25,6 @@ from photoz.summaries import Summaries
 
 __all__ = ["CompiledModel"]
 
-# Galaxies at a time: their densities stay in a processor's cache.
-_ROWS = 128
 # Probability, and share of the peak, that may be left out on either side of a density.
 _NEGLIGIBLE = 1e-7
 # Of the members of a pool less, since where one is low the others may not be.
@@ -43,14 +42,15 @@ class CompiledModel:
     """
 
     def __init__(self, model: PhotozModel | PhotozBlend) -> None:
-        members, self._weights = (
-            _used(model) if isinstance(model, PhotozBlend) else ([model], None)
-        )
+        self._weights: Weights | None = None
+        members = [model] if isinstance(model, PhotozModel) else []
+        if isinstance(model, PhotozBlend):
+            members, self._weights = _used(model)
         self._features, self._calibration = model.features, model.calibration
         self._members = [(member.features, densities_of(member.estimator)) for member in members]
         self._depth, self._known = _training(model)
         self._steps = _steps(model.calibration)
-        self._n_z, self._step = len(model.z_grid), float(model.z_grid[1])
+        self._z_grid = model.z_grid
         self._least_power = _least_power(model.calibration)
 
     def summaries(
@@ -73,14 +73,15 @@ class CompiledModel:
             densities.of(X if features is self._features else features.transform(photometry))
             for features, densities in self._members
         ]
-        log_beta = _known_log_beta(self._calibration, X)
-        out = _empty(n_galaxies, len(levels), self._n_z if with_density else 0)
+        log_beta = known_log_beta(self._calibration, X)
+        out = _empty(n_galaxies, len(levels), len(self._z_grid) if with_density else 0)
         wanted = np.array(levels, dtype=np.float64)
         block = self._block(_NEGLIGIBLE)
-        pooled = self._weights is not None
-        members = tuple(self._block(_NEGLIGIBLE_OF_MEMBERS) if pooled else block for _ in fills)
-        for start in range(0, n_galaxies, _ROWS):
-            rows = slice(start, min(start + _ROWS, n_galaxies))
+        members: tuple[Block, ...] = (block,)
+        if self._weights is not None:
+            members = tuple(self._block(_NEGLIGIBLE_OF_MEMBERS) for _ in fills)
+        for start in range(0, n_galaxies, ROWS):
+            rows = slice(start, min(start + ROWS, n_galaxies))
             for fill, own in zip(fills, members, strict=True):
                 if fill(rows, own) >= 0:
                     msg = "weights must be finite and non-negative in every row."
@@ -98,10 +99,8 @@ class CompiledModel:
         return outside
 
     def _block(self, negligible: float) -> Block:
-        density = np.empty((_ROWS, self._n_z + 2 * LANES), dtype=np.float32)
-        support = np.empty((_ROWS, 2), dtype=np.int64)
-        negligible **= 1 / self._least_power
-        return Block(density, support, self._n_z, self._step, negligible)
+        # A power below 1 lifts what was low.
+        return empty_block(self._z_grid, max(negligible ** (1 / self._least_power), 1e-30))
 
 
 def _used(blend: PhotozBlend) -> tuple[list[PhotozModel], Weights]:
@@ -152,15 +151,3 @@ def _least_power(calibration: Calibration | None) -> float:
         return 1.0
     constant, *slopes = calibration.temperature.coefficients
     return float(np.exp(np.clip(constant - 2 * np.abs(slopes).sum(), -np.log(5), 0)))
-
-
-def _known_log_beta(
-    calibration: Calibration | None, X: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Part of ln β that does not depend on the log width of the density, per galaxy."""
-    if calibration is None or calibration.temperature is None:
-        return np.zeros(len(X))
-    temperature = calibration.temperature
-    average = np.full(len(X), temperature.centres[1])
-    covariates = temperature.covariates(X.astype(np.float64), average)
-    return np.asarray(covariates @ np.array(temperature.coefficients), dtype=np.float64)

@@ -15,6 +15,7 @@ import photoz
 from photoz.catalogue import Chunk, QpLayout, Source, to_array
 from photoz.errors import InputError
 from photoz.kernels import Compiled
+from photoz.mixture_form import check_mixture, reduced
 from photoz.model import FittedModel
 from photoz.pdf import FloatArray
 from photoz.photometry import photometry_from_columns
@@ -41,6 +42,7 @@ NOTES = {
     "flag": ("meta.code.qual", "; ".join(f"{bit}: {text}" for bit, text in FLAGS.items())),
     "quantiles": (PHOT, "redshifts at the CDF levels of the file's metadata"),
     "density": ("stat.probability", "p(z) per unit redshift on the grid of the file's metadata"),
+    "mixture": (PHOT, "weights, means and widths of Gaussians before calibration, and ln beta"),
 }
 """UCD and description of each column of a prediction."""
 
@@ -78,6 +80,8 @@ class Task:
                 f"{', '.join(bands)}; give a survey with the same bands in that order."
             )
             raise InputError(msg)
+        if self.pdf == "mixture":
+            check_mixture(self.model)
 
     def columns(self, source: Source) -> list[str]:
         """Columns that must be there, and those that are read if they are."""
@@ -173,10 +177,13 @@ class Task:
         Raises
         ------
         InputError
-            If p(z) is not in the output.
+            If the output holds no p(z) of the kind that qp knows.
         """
-        if self.pdf == "none":
-            msg = "a qp ensemble holds p(z), got pdf 'none'; ask for quantiles or a grid (--pdf)."
+        if self.pdf not in ("quantiles", "grid"):
+            msg = (
+                f"a qp ensemble holds p(z), got pdf {self.pdf!r}; ask for quantiles or a grid "
+                "(--pdf)."
+            )
             raise InputError(msg)
         is_grid = self.pdf == "grid"
         return QpLayout(
@@ -212,6 +219,9 @@ class Task:
             "units": {"redshifts": "dimensionless", "density": "per unit redshift"},
             "ucd": {f"{self.name}_{key}": ucd for key, (ucd, _) in NOTES.items()},
         }
+        if self.pdf == "mixture":
+            calibration = reduced(check_mixture(self.model).calibration)
+            content["mixture"] = {"calibration": calibration.to_dict() if calibration else None}
         return {f"photoz.{key}": json.dumps(value) for key, value in content.items()}
 
 

@@ -55,8 +55,12 @@ def predict(
     Raises
     ------
     InputError
-        If a column that the model needs is missing, or the bundle cannot be used.
+        If a column that the model needs is missing, the bundle cannot be used, or p(z) is
+        asked for as mixtures.
     """
+    if pdf == "mixture":
+        msg = "a HATS catalogue holds p(z) as quantiles or on a grid, got pdf 'mixture'."
+        raise InputError(msg)
     place = str(Path(model).absolute())
     sha256 = fingerprint(place)
     known = load_once(place, sha256)
