@@ -4,6 +4,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -191,3 +192,15 @@ def test_large_catalogues_are_scored_in_compiled_code(model, tmp_path, monkeypat
     assert one.schema.equals(reference.schema, check_metadata=True)
     assert one["photoz_flag"].equals(reference["photoz_flag"])
     assert three.equals(one)
+
+
+def test_size_of_a_text_file_tells_whether_it_is_large(model, tmp_path, monkeypatch):
+    columns = make_mock_catalogue(60, random_state=4).to_columns()
+    pd.DataFrame(columns).to_csv(tmp_path / "in.csv")
+    used = []
+    monkeypatch.setattr("photoz.scoring.run.compile_model", used.append)
+    for number, threshold in enumerate((50, 500)):
+        monkeypatch.setattr("photoz.scoring.run.COMPILED_FROM", threshold)
+        score_catalogue(model, tmp_path / "in.csv", tmp_path / f"{number}.parquet")
+
+    assert len(used) == 1

@@ -41,6 +41,8 @@ __all__ = ["Scored", "score_catalogue"]
 COMPILED_FROM = 50_000
 """Galaxies from which on compiled code is used: the first time it takes a while to compile."""
 
+_BYTES_OF_ROW = 100
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -128,8 +130,7 @@ def score_catalogue(
     expected = survey or model.survey
     kind = output_format(out, output)
     source = Source.open(catalogue, hdf5_group=expected.hdf5_group, skip_bad=skip_bad)
-    is_large = source.n_rows is None or source.n_rows >= COMPILED_FROM
-    compiled = compile_model(model) if is_large else None
+    compiled = compile_model(model) if _rows(source) >= COMPILED_FROM else None
     task = Task(model, expected, name, pdf, keep, compiled)
     columns = task.columns(source)
     id_name = task.id_column(columns)
@@ -227,6 +228,13 @@ class _Run:
         started = time.thread_time()
         yield
         self.seconds[what] += time.thread_time() - started
+
+
+def _rows(source: Source) -> int:
+    """Number of rows, or about so many where only reading them would tell."""
+    if source.n_rows is not None:
+        return source.n_rows
+    return sum(file.path.stat().st_size for file in source.readable) // _BYTES_OF_ROW
 
 
 def _fingerprint(task: Task, source: Source) -> dict[str, str]:
