@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -22,7 +20,13 @@ from photoz.calibration import Calibration
 from photoz.errors import InputError
 from photoz.estimators import estimator_name, get_estimator
 from photoz.features import PhotometricFeatures
-from photoz.integrity import check_files, file_fingerprint, unzip
+from photoz.integrity import (
+    check_files,
+    check_replaceable,
+    file_fingerprint,
+    put_in_place,
+    unzip,
+)
 from photoz.model import FittedModel, PhotozModel
 from photoz.photometry import ZERO_POINT, Photometry, State
 from photoz.survey import Survey
@@ -45,15 +49,21 @@ def save_model(model: FittedModel, path: str | Path) -> Path:
     model
         A fitted `PhotozModel` or `PhotozBlend`.
     path
-        Directory to make, or a file that ends in ``.zip``. What stood there is replaced
-        once the new bundle is complete.
+        Directory to make, or a file that ends in ``.zip``. A bundle that stood there is
+        replaced once the new one is complete.
 
     Returns
     -------
     Path
         Where the bundle is.
+
+    Raises
+    ------
+    InputError
+        If something else than a bundle stands there.
     """
     path = Path(path)
+    check_replaceable(path, _MANIFEST)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as work:
         directory = Path(work) / "bundle"
@@ -70,7 +80,7 @@ def save_model(model: FittedModel, path: str | Path) -> Path:
         }
         manifest["manifest_sha256"] = _manifest_hash(manifest)
         (directory / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        _move(_zipped(directory) if path.suffix == ".zip" else directory, path)
+        put_in_place(_zipped(directory) if path.suffix == ".zip" else directory, path)
     return path
 
 
@@ -287,14 +297,3 @@ def _zipped(directory: Path) -> Path:
             if file.is_file():
                 bundle.write(file, file.relative_to(directory).as_posix())
     return archive
-
-
-def _move(source: Path, target: Path) -> None:
-    """Put a finished bundle in place, removing what stood there only at the last moment."""
-    if target.is_dir():
-        old = source.with_name("replaced")
-        os.replace(target, old)  # noqa: PTH105 - renames a directory in one step
-        os.replace(source, target)  # noqa: PTH105
-        shutil.rmtree(old)
-    else:
-        os.replace(source, target)  # noqa: PTH105

@@ -17,6 +17,7 @@ from typing import Any
 from photoz.claim import do_once
 from photoz.errors import InputError, without_password
 from photoz.family import Family
+from photoz.integrity import check_replaceable
 from photoz.outcome import Outcome, blend_families
 from photoz.record import record, tracked_data
 from photoz.results import Results
@@ -72,10 +73,11 @@ def run(
     Raises
     ------
     InputError
-        If the catalogue or the settings cannot be used.
+        If the catalogue or the settings cannot be used, or `directory` holds something else.
     RuntimeError
         If every estimator but the floors failed.
     """
+    check_replaceable(directory, "report.json")
     samples = load_samples(experiment)
     families = _families(experiment, samples)
     storage = _storage(experiment)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import shutil
 import stat
 import zipfile
 from collections.abc import Mapping
@@ -14,7 +16,7 @@ import numpy as np
 
 from photoz.errors import InputError
 
-__all__ = ["check_files", "file_fingerprint", "unzip"]
+__all__ = ["check_files", "check_replaceable", "file_fingerprint", "put_in_place", "unzip"]
 
 BUNDLE_LIMIT = 8 * 2**30
 """Bytes that no bundle has, nor any file in it when it is unpacked."""
@@ -152,3 +154,35 @@ def _unsafe(stream: IO[bytes], size: int) -> str:
     if stream.tell() + math.prod(shape) * dtype.itemsize != size or size > BUNDLE_LIMIT:
         return f"declares {math.prod(shape) * dtype.itemsize} bytes, its file has {size}"
     return ""
+
+
+def check_replaceable(path: Path, mark: str) -> None:
+    """Raise `InputError` where something would be lost that is no earlier output.
+
+    Parameters
+    ----------
+    path
+        Folder to make, or file that ends in ``.zip``.
+    mark
+        Name of a file that stands in every earlier output.
+    """
+    if path.suffix == ".zip" and not path.is_dir():
+        return
+    is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    if not is_free and not (path / mark).is_file():
+        msg = (
+            f"{path}: expected a new folder, or an earlier one with {mark} to replace, found "
+            "something else that would be lost; name another."
+        )
+        raise InputError(msg)
+
+
+def put_in_place(source: Path, target: Path) -> None:
+    """Give a finished folder or file its name, removing what had it only at the last moment."""
+    if target.is_dir():
+        old = source.with_name("replaced")
+        os.replace(target, old)  # noqa: PTH105 - renames a directory in one step
+        os.replace(source, target)  # noqa: PTH105
+        shutil.rmtree(old)
+    else:
+        os.replace(source, target)  # noqa: PTH105

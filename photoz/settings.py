@@ -361,7 +361,10 @@ def _explain(error: ValidationError, root: type[BaseModel]) -> str:
             hint = suggest(key, keys)
             lines.append(f"unknown key {key!r}{where}{hint}; the keys are {', '.join(keys)}.")
         elif mistake["type"] == "missing":
-            lines.append(f"{key!r} is missing{where}.")
+            is_table = f"[{key}]" == where.removeprefix(" in ")
+            lines.append(
+                f"the table [{key}] is missing." if is_table else f"{key!r} is missing{where}."
+            )
         elif mistake["type"] == "value_error":
             place = f"{key}{where}: " if key in keys else f"[{table}]: " if table else ""
             lines.append(f"{place}{mistake['ctx']['error']}")

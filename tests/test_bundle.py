@@ -268,6 +268,18 @@ def test_bundle_replaces_an_earlier_one(model, blend, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
 
 
+@pytest.mark.parametrize("name", ["precious", "precious/notes.txt", "precious.zip"])
+def test_nothing_but_a_bundle_is_replaced(model, tmp_path, name):
+    for folder in ("precious", "precious.zip"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "notes.txt").write_text("mine")
+
+    with pytest.raises(InputError, match=r"expected a new folder, or an earlier one with manif"):
+        save_model(model, tmp_path / name)
+
+    assert len(list(tmp_path.rglob("notes.txt"))) == 2
+
+
 def test_bundle_holds_no_training_redshift(bundle, mock):
     """The golden rows are made up."""
     golden = json.loads((bundle / "manifest.json").read_text())["golden"]

@@ -163,6 +163,17 @@ def test_estimators_that_failed_are_named_and_the_status_is_1(command, monkeypat
     assert error == "network failed: MemoryError: no room\n"
 
 
+def test_results_replace_nothing_but_results(command):
+    """Told before anything is read or fitted."""
+    Path("sdss.toml").write_text(EXPERIMENT)
+    Path("precious").mkdir()
+    Path("precious/notes.txt").touch()
+    status, _, error = command("experiment", "sdss.toml", "--output", "precious")
+
+    assert status == 2
+    assert "expected a new folder, or an earlier one with report.json to replace" in error
+
+
 UNFORESEEN = """
 import logging
 import photoz.experiment

@@ -169,7 +169,7 @@ def test_an_experiment_that_is_told_to_end_closes_its_runs_and_goes_on_later(
 
     assert started.returncode == 128 + number
     assert (shown, len(told.splitlines())) == ("", 1)
-    assert "the same command goes on with the search where it stopped" in told
+    assert "the same command goes on where it stopped" in told
     after = finished_trials(tmp_path)
     assert {name: after[name][: len(trials)] for name, trials in before.items()} == before
     assert set(statuses(tmp_path)) == {"FINISHED", "KILLED"}

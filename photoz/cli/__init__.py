@@ -24,7 +24,7 @@ __all__ = ["app", "catalogues", "experiments", "main", "registry"]
 
 _WRONG_INPUT = 2
 _FAILURE = 1
-_INTERRUPTED = 130
+_SIGNALLED = 128
 _EXTRAS = {
     "torch": "network",
     "optuna": "search",
@@ -63,7 +63,7 @@ def main() -> NoReturn:
         _fail(InputError(_missing(package)))
         sys.exit(_WRONG_INPUT)
     except SystemExit as ended:
-        if ended.code == _INTERRUPTED:
+        if isinstance(ended.code, int) and ended.code > _SIGNALLED:
             ERR.print(
                 "interrupted; the same command goes on where it stopped (predict: with --resume)"
             )

@@ -115,7 +115,6 @@ def _stopped_by_signals() -> Iterator[None]:
             signal.signal(number, stop)
         yield
     except KeyboardInterrupt as stopped:
-        ERR.print("interrupted; the same command goes on with the search where it stopped")
         raise typer.Exit(128 + (*stopped.args, signal.SIGINT)[0]) from stopped
     finally:
         for number in numbers:
