@@ -6,23 +6,26 @@ import inspect
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    PositiveFloat,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from photoz.errors import InputError
 from photoz.estimators import get_estimator, registered_estimators
 from photoz.estimators.base import Choice, Range
+from photoz.settings_tables import (
+    AugmentSettings,
+    CalibrationSettings,
+    CatalogueSettings,
+    FeatureSettings,
+    Searched,
+    SearchSettings,
+    Settings,
+    SplitSettings,
+    TrackingSettings,
+    as_tuple,
+    parse_searched,
+)
 from photoz.survey import Survey, load_survey, suggest
 
 __all__ = ["FLOORS", "CatalogueSettings", "Experiment", "Searched"]
@@ -38,131 +41,11 @@ _FAMILIES = ("forest", "boosting", "network")
 _SHARED = ("random_state",)
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-Names = Annotated[tuple[str, ...], Field(strict=False)]
-
-
-def _as_tuple(value: Any) -> Any:  # noqa: ANN401 - whatever a TOML file holds
-    return (value,) if isinstance(value, str) else value
-
-
-OneOrMore = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(strict=False)]
-
-
-def _parse_searched(value: Any) -> Any:  # noqa: ANN401 - whatever a TOML file holds
-    """A value stays, ``{low, high, log}`` becomes a range and ``{choices}`` a choice."""
-    if isinstance(value, bool | int | float | str | Range | Choice):
-        return value
-    keys = set(value) if isinstance(value, dict) else set()
-    if {"low", "high"} <= keys <= {"low", "high", "log"}:
-        return _parse_range(value["low"], value["high"], value.get("log", False))
-    if keys == {"choices"} and isinstance(value["choices"], list) and value["choices"]:
-        return Choice(tuple(value["choices"]))
-    msg = f"expected a value, {{ low, high, log }} or {{ choices = [...] }}, got {value!r}."
-    raise ValueError(msg)
-
-
-def _parse_range(low: Any, high: Any, log: Any) -> Range:  # noqa: ANN401
-    numbers = all(
-        isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)
-    )
-    if not numbers or not isinstance(log, bool) or not low < high or (log and not low > 0):
-        msg = (
-            f"expected numbers low < high, above 0 where log = true, got low = {low!r}, "
-            f"high = {high!r}, log = {log!r}."
-        )
-        raise ValueError(msg)
-    return Range(low, high, log=log)
-
-
-Searched = Annotated[bool | int | float | str | Range | Choice, PlainValidator(_parse_searched)]
-"""A value fixes a parameter; a range or choices let the search find it."""
-
-
-class CatalogueSettings(_Settings):
-    """Table ``[catalogue]``: where the galaxies are."""
-
-    dataset: str | None = None
-    path: OneOrMore | None = None
-    test_path: OneOrMore | None = None
-    where: str | None = None
-    weight: str | None = None
-    reliability: str | float | None = None
-    survey: str | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if (self.dataset is None) == (self.path is None):
-            msg = "expected either dataset (a named set) or path (a file, a list or a glob)."
-            raise ValueError(msg)
-        if isinstance(self.reliability, float) and not 0 < self.reliability <= 1:
-            msg = f"reliability is a probability above 0 and up to 1, got {self.reliability}."
-            raise ValueError(msg)
-        return self
-
-
-class SplitSettings(_Settings):
-    """Table ``[split]``."""
-
-    by: str = "random"
-    validation: float = Field(default=0.2, gt=0, lt=1)
-    test: float = Field(default=0.2, gt=0, lt=1)
-    cell_degrees: PositiveFloat = 1.0
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.validation + self.test >= 1:
-            msg = f"validation + test must leave rows to train, got {self.validation + self.test}."
-            raise ValueError(msg)
-        return self
-
-
-class AugmentSettings(_Settings):
-    """Table ``[augment]``: noisy copies of the training galaxies."""
-
-    noise_copies: Searched = Choice((0, 4, 9))
-    noise_scale: Searched = Range(0.0, 0.8)
-    depth_scale: float = Field(default=3.0, ge=0)
-    band_dropout: float = Field(default=0.0, ge=0, lt=1)
-
-
-class FeatureSettings(_Settings):
-    """Table ``[features]``."""
-
-    errors: Searched = Choice((True, False))
-    extra: Names = ()
-
-
-class CalibrationSettings(_Settings):
-    """Table ``[calibration]``."""
-
-    conformal: float = Field(default=0.0, ge=0, le=0.5)
-
-
-class SearchSettings(_Settings):
-    """Table ``[search]``."""
-
-    metric: Literal["log_loss", "cde_loss", "crps", "sigma_nmad"] = "log_loss"
-    trials: int = Field(default=30, ge=0)
-    timeout: float | None = Field(default=None, gt=0)
-    storage: str = ""
-    warm_start: str = ""
-
-
-class TrackingSettings(_Settings):
-    """Table ``[tracking]``."""
-
-    uri: str = ""
-
-
 def _default_estimators() -> dict[str, dict[str, Any]]:
     return {name: {} for name in (*_FAMILIES, _BLEND)}
 
 
-class Experiment(_Settings):
+class Experiment(Settings):
     """One experiment: a catalogue, a survey, a split, and the estimators to search.
 
     Read it with `Experiment.from_toml`. README.md and the files in ``experiments/`` show
@@ -332,7 +215,7 @@ def _check_table(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
                 f"the keys are {', '.join(parameters)}."
             )
             raise ValueError(msg)
-    return {key: _parse_searched(value) for key, value in table.items()}
+    return {key: parse_searched(value) for key, value in table.items()}
 
 
 def _check_blend(table: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
@@ -342,7 +225,7 @@ def _check_blend(table: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[st
             raise ValueError(msg)
     if "members" not in table:
         return {}
-    members = tuple(_as_tuple(table["members"]))
+    members = tuple(as_tuple(table["members"]))
     for member in members:
         if member not in tables or member in (_BLEND, *FLOORS):
             msg = f"blend member {member!r} is not among the estimators of this file."

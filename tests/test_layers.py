@@ -24,7 +24,7 @@ point_metrics log_score resolution identity summaries
 catalogue metrics augment features split mock pooling occupancy
 calibration_steps conformal
 bootstrap datasets calibration estimators
-cells model sample
+cells model sample settings_tables
 blend importance mixture_form settings study trials
 kernels
 claim sampling
@@ -60,7 +60,7 @@ LIBRARIES = {
     "markupsafe": ["report"],
     "astropy": ["catalogue", "datasets"],
     "h5py": ["catalogue", "datasets"],
-    "pydantic": ["survey", "survey_checks", "settings", "experiment"],
+    "pydantic": ["survey", "survey_checks", "settings", "settings_tables", "experiment"],
     "typer": ["cli"],
     "rich": ["cli"],
     "qp": ["adapters.qp"],

@@ -14,10 +14,11 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 from photoz.tracking.cleaning import OldRun, find_old_runs, remove_run
 from photoz.tracking.contents import Content, TrackedData
 from photoz.tracking.doctor import Move, find_moves, mend
+from photoz.tracking.estimator_run import EstimatorRun
 from photoz.tracking.models import fetch_bundle
 from photoz.tracking.pages import page_address
 from photoz.tracking.registry import ROW_LOSSES, Verdict, promote, row_losses
-from photoz.tracking.runs import EstimatorRun, Tracking
+from photoz.tracking.runs import Tracking
 from photoz.tracking.store import Store, is_local, serve
 from photoz.tracking.versions import ModelVersion, list_versions
 

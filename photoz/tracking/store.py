@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import unquote, urlparse
 
 import mlflow
 import sqlalchemy
@@ -143,6 +144,8 @@ class Store:
             self.follow()
             with _few_retries():
                 return self._experiment(name)
+        except InputError:
+            raise
         except Exception as error:
             raise self._unusable(error) from error
 
@@ -171,14 +174,20 @@ class Store:
 
     def _experiment(self, name: str) -> Experiment:
         client = self.client()
-        place = (self.folder / "artifacts" / name).as_uri()
+        folder = self.folder / "artifacts" / name
+        place = folder.as_uri()
         found = client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == LifecycleStage.DELETED:
             client.restore_experiment(found.experiment_id)
         if self.has_server:
             number = found.experiment_id if found else client.create_experiment(name)
             return client.get_experiment(number)
-        if found is not None and found.artifact_location != place:
+        if self.database is None:
+            if found is not None:
+                _check_reachable(found)
+                return client.get_experiment(found.experiment_id)
+            folder.mkdir(parents=True, exist_ok=True)  # a sign to others that they reach it
+        elif found is not None and found.artifact_location != place:
             # The folder was moved. What is there stays under a name that tells where its
             # artifacts lay; MLflow cannot write new ones elsewhere in the same experiment.
             client.rename_experiment(found.experiment_id, f"{name} @ {found.artifact_location}")
@@ -190,6 +199,18 @@ class Store:
         else:
             number = found.experiment_id
         return client.get_experiment(number)
+
+
+def _check_reachable(experiment: Experiment) -> None:
+    """Refuse artifacts in a folder of another machine: MLflow would make one of that name here."""
+    place = urlparse(experiment.artifact_location)
+    if place.scheme in ("", "file") and not Path(unquote(place.path)).exists():
+        msg = (
+            f"the artifacts of the experiment {experiment.name} lie in {unquote(place.path)}, "
+            "which this machine does not have; mount that folder here, or give [tracking] uri "
+            "the address of an MLflow server, which keeps artifacts for all machines."
+        )
+        raise InputError(msg)
 
 
 def serve(port: int, *, host: str = LOCAL, store: Store | None = None) -> NoReturn:
