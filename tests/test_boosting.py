@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from photoz.estimators.base import Rows
 from photoz.estimators.boosting import BoostingPhotoz
@@ -42,23 +41,6 @@ def galaxies():
 @pytest.fixture(scope="module")
 def fitted(train):
     return BoostingPhotoz(**SMALL, random_state=0).fit(*train)
-
-
-# Weights are brought to mean one, while the least weight of a leaf and the ridge are numbers
-# of galaxies; and each round draws rows. test_weights_count_as_galaxies takes their place.
-NOT_EQUIVALENT = {
-    f"check_sample_weight_equivalence_on_{kind}_data": "leaves are limited in galaxies"
-    for kind in ("dense", "sparse")
-}
-
-
-# scikit-learn's checks draw targets far beyond any redshift, hence the wide grid.
-@parametrize_with_checks(
-    [BoostingPhotoz(n_rounds=15, z_max=400, n_z=401, n_threads=1)],
-    expected_failed_checks=lambda _: NOT_EQUIVALENT,
-)
-def test_scikit_learn_contract(estimator, check):
-    check(estimator)
 
 
 def test_held_out_galaxies_are_predicted_better_than_by_n_of_z(fitted, train, galaxies):

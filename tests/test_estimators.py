@@ -23,7 +23,11 @@ SMALL = {
 }
 """Parameters that make fits quick, for each estimator that has some to make quick."""
 
-CHECKED = {"forest": {"n_trees": 5, "bandwidth": 0.01, "temperature": 1.0}}
+CHECKED = {
+    "forest": {"n_trees": 5, "bandwidth": 0.01, "temperature": 1.0},
+    "boosting": {"n_rounds": 15},
+    "network": {"updates": 40},
+}
 """What else makes the fifty checks of scikit-learn quick: choosing a kernel is slow."""
 
 UNEQUAL_WEIGHTS = {
@@ -32,7 +36,8 @@ UNEQUAL_WEIGHTS = {
     "network": "minibatches draw rows",
     "knn": "a neighbour of weight two takes one of the places, not two",
 }
-"""Why a weight of two is not the same as two rows, for those for which it is not."""
+"""Why a weight of two is not the same as two rows, for those for which it is not; their own
+tests called test_weights_count_as_galaxies ask for what holds in its place."""
 
 
 def estimator_for_tests(name, **parameters):

@@ -1,8 +1,10 @@
 """The whole flow on mock galaxies, once; and what it must not do."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_allclose
+
+sys.path.insert(0, str(Path(__file__).parent))
+from quick import start_patches
 
 from photoz.experiment import run
 from photoz.metrics import crps
@@ -43,8 +48,10 @@ members = 2
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, empty_store):
     folder = tmp_path_factory.mktemp("experiment")
+    (folder / "mlruns").mkdir()
+    shutil.copyfile(empty_store, folder / "mlruns" / "mlflow.db")
     mock = make_mock_catalogue(900, random_state=3)
     pq.write_table(pa.table(mock.to_columns()), folder / "mock.parquet")
     (folder / "mock.toml").write_text(FILE.format(mlruns=folder / "mlruns"))
@@ -58,7 +65,12 @@ def experiment(folder):
 
 @pytest.fixture(scope="module")
 def report(folder, experiment):
-    return run(experiment, folder / "results")
+    """The report of a run without plots; the slow test of a second run draws them."""
+    patches = start_patches(but="photoz.outcome.evaluate")
+    done = run(experiment, folder / "results")
+    for one in patches:
+        one.stop()
+    return done
 
 
 def command(*arguments, cwd):

@@ -17,6 +17,7 @@ from photoz.errors import InputError
 from photoz.process import process_name
 from photoz.results import abandoned_folders
 from photoz.tracking import Store, find_moves, find_old_runs, is_local, mend, page_address
+from photoz.tracking.pages import page_tags
 from photoz.tracking.registry import register
 
 DAY = 86_400_000
@@ -245,6 +246,7 @@ def test_pages_have_an_address_on_any_host():
     assert page_address(5000, "::").startswith("http://[::]:5000/")
 
 
+@pytest.mark.usefixtures("mlruns")
 def test_a_server_for_others_is_warned_of(command, monkeypatch):
     asked = {}
     monkeypatch.setattr("photoz.tracking.serve", lambda port, host: asked.update({port: host}))
@@ -253,6 +255,19 @@ def test_a_server_for_others_is_warned_of(command, monkeypatch):
     assert "MLflow asks for no password: whoever reaches 0.0.0.0:7000" in warning
     assert command("ui")[2] == ""
     assert asked == {7000: "0.0.0.0", 5000: "127.0.0.1"}  # noqa: S104
+
+
+def test_the_held_out_metrics_of_each_experiment_have_an_address(
+    client, experiment, command, monkeypatch
+):
+    monkeypatch.setattr("photoz.tracking.serve", lambda *_, **__: None)
+    for key, value in page_tags("crps").items():
+        client.set_experiment_tag(experiment, key, value)
+
+    _, shown, _ = command("ui", "--port", "7000")
+
+    page = f"http://127.0.0.1:7000/#/experiments/{experiment}/runs?viewStateShareKey=held-out"
+    assert shown.splitlines()[1:] == [f"mock: {page}"]
 
 
 def test_a_store_that_cannot_be_mended_says_so(mlruns, add_run, tmp_path, monkeypatch):

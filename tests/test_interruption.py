@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -47,8 +48,10 @@ n_rounds = 5
 
 
 @pytest.fixture
-def small(tmp_path):
+def small(tmp_path, empty_store):
     """A function that writes a small experiment into a folder of its own."""
+    (tmp_path / "mlruns").mkdir()
+    shutil.copyfile(empty_store, tmp_path / "mlruns" / "mlflow.db")
     mock = make_mock_catalogue(300, random_state=3)
     pq.write_table(pa.table(mock.to_columns()), tmp_path / "mock.parquet")
 

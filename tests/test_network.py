@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from photoz.errors import InputError
 from photoz.estimators.mixture_density import MixtureHead, _batches, _one_cycle
@@ -43,23 +42,6 @@ def fitted():
 @pytest.fixture(scope="module")
 def galaxies():
     return draw(5000, 1)
-
-
-# A batch of weighted rows is not the batch of the repeated rows: minibatches cannot be
-# equivalent. test_weights_count_as_galaxies takes the place of the two checks.
-NOT_EQUIVALENT = {
-    f"check_sample_weight_equivalence_on_{kind}_data": "the rows of a minibatch are drawn"
-    for kind in ("dense", "sparse")
-}
-
-
-# scikit-learn's checks draw targets far beyond any redshift, hence the wide grid.
-@parametrize_with_checks(
-    [NetworkPhotoz(width=32, layers=2, members=1, updates=60, z_max=400, n_z=401)],
-    expected_failed_checks=lambda _: NOT_EQUIVALENT,
-)
-def test_scikit_learn_contract(estimator, check):
-    check(estimator)
 
 
 def test_held_out_galaxies_are_predicted_better_than_by_n_of_z(fitted, galaxies):

@@ -87,6 +87,17 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
+@pytest.fixture(autouse=True)
+def _no_plots(request, monkeypatch):
+    """Draw no plots, of which test_plots.py takes care, but for the test of images."""
+    if request.node.name != "test_page_needs_no_other_file":
+        monkeypatch.setattr("photoz.report.plot_evaluation", lambda _: {})
+        monkeypatch.setattr("photoz.report.compare_estimators", lambda _: None)
+        for name in ("plot_importance", "plot_search"):
+            monkeypatch.setattr(f"photoz.report.{name}", lambda *_: None)
+        monkeypatch.setattr("photoz.report.to_png", lambda _: b"")
+
+
 def render(report, tmp_path, details=None, **options):
     return write_report(report, details or {}, tmp_path / "report.html", **options).read_text(
         encoding="utf-8"

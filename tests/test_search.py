@@ -334,11 +334,11 @@ def stepwise(n_steps):
 def test_hopeless_trials_are_pruned_and_good_ones_are_not(study):
     n_steps = []
 
-    result = search(stepwise(n_steps), {"depth": Range(1, 1000)}, n_trials=30, **study)
+    result = search(stepwise(n_steps), {"depth": Range(1, 1000)}, n_trials=16, **study)
 
     pruned = [trial.state == "pruned" for trial in result.trials]
     depths = np.array([trial.parameters["depth"] for trial in result.trials])
-    assert 5 < sum(pruned) < 25
+    assert 3 < sum(pruned) < 12
     assert depths[pruned].min() > sorted(depths)[1]
     assert [steps < 100 for steps in n_steps] == pruned
     assert not pruned[result.best.number]
@@ -346,11 +346,11 @@ def test_hopeless_trials_are_pruned_and_good_ones_are_not(study):
 
 def test_an_interrupted_study_gives_up_the_same_trials(study):
     space = {"depth": Range(1, 1000)}
-    undisturbed = search(stepwise([]), space, n_trials=16, **{**study, "study_name": "other"})
+    undisturbed = search(stepwise([]), space, n_trials=12, **{**study, "study_name": "other"})
     calls = count()
 
     def interrupted(parameters, on_step):
-        killed = next(calls) == 9
+        killed = next(calls) == 7
 
         def killed_underway(step, loss):
             if killed and step == 30:
@@ -360,8 +360,8 @@ def test_an_interrupted_study_gives_up_the_same_trials(study):
         return stepwise([])(parameters, killed_underway)
 
     with pytest.raises(KeyboardInterrupt):
-        search(interrupted, space, n_trials=16, **study)
-    resumed = search(interrupted, space, n_trials=16, **study)
+        search(interrupted, space, n_trials=12, **study)
+    resumed = search(interrupted, space, n_trials=12, **study)
 
     assert outcomes(resumed) == outcomes(undisturbed)
     assert "pruned" in {trial.state for trial in resumed.trials}

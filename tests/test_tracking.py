@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -35,9 +36,12 @@ INTERVALS = {"cde_loss": (-9.8, -9.2), "crps": (0.028, 0.032)}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, empty_store):
     """One store for all: MLflow takes seconds to make one."""
-    return tmp_path_factory.mktemp("store") / "mlruns"
+    folder = tmp_path_factory.mktemp("store") / "mlruns"
+    folder.mkdir()
+    shutil.copyfile(empty_store, folder / "mlflow.db")
+    return folder
 
 
 @pytest.fixture

@@ -155,7 +155,7 @@ def ui(
     ] = "127.0.0.1",
 ) -> None:
     """Open MLflow on the runs of this directory, for this machine only."""
-    from photoz.tracking import is_local, page_address, serve
+    from photoz.tracking import Store, experiment_addresses, is_local, page_address, serve
 
     if not is_local(host):
         warning = (
@@ -165,6 +165,11 @@ def ui(
         )
         typer.echo(warning, err=True)
     typer.echo(f"MLflow: {page_address(port, host)}")
+    store = Store.find()
+    if store.database is not None and store.database.exists():
+        with store.opened() as client:
+            for name, address in experiment_addresses(client, port, host).items():
+                typer.echo(f"{name}: {address}")
     serve(port, host=host)
 
 

@@ -16,7 +16,7 @@ from photoz.tracking.contents import Content, TrackedData
 from photoz.tracking.doctor import Move, find_moves, mend
 from photoz.tracking.estimator_run import EstimatorRun
 from photoz.tracking.models import fetch_bundle
-from photoz.tracking.pages import page_address
+from photoz.tracking.pages import experiment_addresses, page_address
 from photoz.tracking.registry import ROW_LOSSES, Verdict, promote, row_losses
 from photoz.tracking.runs import Tracking
 from photoz.tracking.store import Store, is_local, serve
@@ -33,6 +33,7 @@ __all__ = [
     "TrackedData",
     "Tracking",
     "Verdict",
+    "experiment_addresses",
     "fetch_bundle",
     "find_moves",
     "find_old_runs",

@@ -6,7 +6,16 @@ import json
 import time
 from collections.abc import Mapping
 
-__all__ = ["HEADLINES", "metrics_table", "page_address", "page_tags", "run_colour"]
+from mlflow import MlflowClient
+
+__all__ = [
+    "HEADLINES",
+    "experiment_addresses",
+    "metrics_table",
+    "page_address",
+    "page_tags",
+    "run_colour",
+]
 
 HEADLINES = ("cde_loss", "crps", "sigma_nmad", "outlier_fraction")
 """Metrics that are shown beside a model."""
@@ -24,11 +33,30 @@ _COLOURS = {
 }
 _OTHER_COLOUR = "#cc79a7"
 
+_VIEW = "held-out"
+_VIEW_TAG = f"mlflow.sharedViewState.{_VIEW}"
+
 
 def page_address(port: int, host: str = "127.0.0.1") -> str:
     """Address of MLflow's list of experiments, without what it has for language models."""
+    return f"{_site(port, host)}/experiments?workflowType=machine_learning"
+
+
+def experiment_addresses(
+    client: MlflowClient, port: int, host: str = "127.0.0.1"
+) -> dict[str, str]:
+    """Addresses of the held-out metrics of each experiment, by its name, newest first."""
+    return {
+        found.name: f"{_site(port, host)}/experiments/{found.experiment_id}/runs"
+        f"?viewStateShareKey={_VIEW}"
+        for found in client.search_experiments(order_by=["last_update_time DESC"])
+        if _VIEW_TAG in found.tags
+    }
+
+
+def _site(port: int, host: str) -> str:
     name = f"[{host}]" if ":" in host else host
-    return f"http://{name}:{port}/#/experiments?workflowType=machine_learning"
+    return f"http://{name}:{port}/#"
 
 
 def page_tags(metric: str) -> dict[str, str]:
@@ -54,7 +82,7 @@ def page_tags(metric: str) -> dict[str, str]:
     return {
         "mlflow.experimentKind": "custom_model_development",
         "mlflow.experiment.primaryMetric.name": f"test/{metric}",
-        "mlflow.sharedViewState.held-out": json.dumps(view),
+        _VIEW_TAG: json.dumps(view),
     }
 
 
