@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -53,6 +54,6 @@ def postgres():
             time.sleep(0.1)
         yield f"me:{PASSWORD}@127.0.0.1:{port}/postgres"
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT)  # it would wait for open connections otherwise
         server.wait(timeout=60)
         shutil.rmtree(folder)
