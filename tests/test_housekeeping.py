@@ -267,7 +267,7 @@ def test_the_held_out_metrics_of_each_experiment_have_an_address(
     _, shown, _ = command("ui", "--port", "7000")
 
     page = f"http://127.0.0.1:7000/#/experiments/{experiment}/runs?viewStateShareKey=held-out"
-    assert shown.splitlines()[1:] == [f"mock: {page}"]
+    assert shown.splitlines()[1:] == [f"mock: {page}&workflowType=machine_learning"]
 
 
 def test_a_store_that_cannot_be_mended_says_so(mlruns, add_run, tmp_path, monkeypatch):

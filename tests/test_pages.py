@@ -133,6 +133,18 @@ def test_the_experiment_shows_final_runs_with_their_held_out_metrics(runs, see):
     assert "2 matching runs" in text
 
 
+def test_the_charts_begin_with_the_held_out_metrics(runs, see):
+    text = see(
+        f"/experiments/{runs[1]}/runs?viewStateShareKey=held-out&compareRunsMode=CHART"
+        "&workflowType=machine_learning"
+    )
+
+    assert "Search metric charts test (" in text
+    first = text.index("test/cde_loss")
+    assert first < text.index("test/crps")
+    assert "trials/" not in text[:first]
+
+
 def test_families_are_compared_side_by_side(runs, see):
     _, experiment, ids = runs
     wanted = quote(json.dumps(list(ids.values())))

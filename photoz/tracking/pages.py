@@ -48,7 +48,7 @@ def experiment_addresses(
     """Addresses of the held-out metrics of each experiment, by its name, newest first."""
     return {
         found.name: f"{_site(port, host)}/experiments/{found.experiment_id}/runs"
-        f"?viewStateShareKey={_VIEW}"
+        f"?viewStateShareKey={_VIEW}&workflowType=machine_learning"
         for found in client.search_experiments(order_by=["last_update_time DESC"])
         if _VIEW_TAG in found.tags
     }
@@ -70,12 +70,28 @@ def page_tags(metric: str) -> dict[str, str]:
     metric
         Name of the metric that the runs are sorted by.
     """
-    columns = dict.fromkeys((metric, *_COLUMNS))
+    columns = [f"test/{name}" for name in dict.fromkeys((metric, *_COLUMNS))]
     state = {
         "searchFilter": "tags.stage = 'final'",
         "orderByKey": f"metrics.`test/{metric}`",
         "orderByAsc": True,
-        "selectedColumns": [f"metrics.`test/{name}`" for name in columns],
+        "selectedColumns": [f"metrics.`{name}`" for name in columns],
+        # The charts of these come first; MLflow adds those of other metrics by the alphabet.
+        "compareRunSections": [
+            {"uuid": "test", "name": "test", "display": True, "isReordered": True}
+        ],
+        "compareRunCharts": [
+            {
+                "type": "BAR",
+                "uuid": name,
+                "metricKey": name,
+                "metricSectionId": "test",
+                "deleted": False,
+                "isGenerated": True,
+            }
+            for name in columns
+        ],
+        "isAccordionReordered": True,
     }
     now = int(1e3 * time.time())
     view = {"name": "Held-out metrics", "createdAt": now, "state": json.dumps(state)}
