@@ -383,17 +383,21 @@ def test_a_bundle_that_cannot_be_logged_leaves_no_model_that_seems_ready(
     assert logged.status == "FAILED"
 
 
-def test_fetched_bundle_is_the_logged_one(make, bundle):
+def test_fetched_bundle_is_the_logged_one(make, client, bundle):
     tracking = make()
     with tracking.run("forest") as tracked:
         version = tracked.log_model(bundle)
+    (logged,) = client.get_run(tracked.run_id).outputs.model_outputs
 
-    fetched = fetch_bundle(
-        f"models:/{tracking.model_name}/{version}", store=tracking_store(tracking)
-    )
+    for model in (
+        f"{tracking.model_name}/{version}",
+        f"{tracking.model_name}@forest",
+        logged.model_id,
+    ):
+        fetched = fetch_bundle(f"models:/{model}", store=tracking_store(tracking))
 
-    manifest = json.loads((fetched / "manifest.json").read_text())
-    assert manifest == json.loads((bundle / "manifest.json").read_text())
+        manifest = json.loads((fetched / "manifest.json").read_text())
+        assert manifest == json.loads((bundle / "manifest.json").read_text())
 
 
 def test_a_model_that_is_not_there_is_named_beside_those_that_are(make, bundle):

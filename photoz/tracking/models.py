@@ -106,7 +106,11 @@ def fetch_bundle(model: str, *, store: Store | None = None) -> Path:
     with store.opened() as client:
         try:
             artifacts = Model.load(model).flavors["python_function"]["artifacts"]
-            bundle = f"{model}/{artifacts['bundle']['path']}"
+            place = model
+            # MLflow takes an id with a path behind it for a registered name.
+            if not {"@", "/"} & set(model_id := model.removeprefix("models:/")):
+                place = client.get_logged_model(model_id).artifact_location
+            bundle = f"{place}/{artifacts['bundle']['path']}"
             return Path(mlflow.artifacts.download_artifacts(bundle))
         except KeyError as error:
             msg = f"{model} is no model of photoz: it holds no bundle."
