@@ -1,6 +1,7 @@
 """Compiled prediction: the same as the reference, whatever else is predicted along with it."""
 
 from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
@@ -169,6 +170,18 @@ def test_conformal_maps_and_machines_without_a_compiler_use_the_reference(model,
         "photoz.kernels.find_spec", lambda name: None if name == "numba" else find_spec(name)
     )
     assert compile_model(model) is None
+
+
+def test_compiled_code_is_kept_where_that_is_allowed(tmp_path, monkeypatch):
+    compiling = import_module("photoz.kernels.compiling")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(compiling.config, "CACHE_DIR", "")
+    monkeypatch.setattr(compiling, "_FOLDER", tmp_path / "file")
+    monkeypatch.setattr(compiling, "_USER", tmp_path / "user")
+    assert compiling._cache_folder.__wrapped__().parent == tmp_path / "user"
+
+    monkeypatch.setattr(compiling, "_USER", tmp_path / "file")
+    assert compiling._cache_folder.__wrapped__() is None
 
 
 def test_large_catalogues_are_scored_in_compiled_code(model, tmp_path, monkeypatch):

@@ -239,6 +239,10 @@ def test_reading_and_splitting_load_nothing_heavy():
     assert loaded_by(f"from photoz import {modules}") == []
 
 
+def test_scoring_loads_no_compiler_before_it_is_needed():
+    assert "numba" not in loaded_by("import photoz.scoring")
+
+
 @pytest.mark.parametrize(
     ("families", "unwanted"),
     [(["trainz", "knn", "forest"], {"torch", "lightgbm"}), (["boosting"], {"torch"})],
