@@ -119,15 +119,17 @@ def test_compiled_blends_are_those_of_the_reference(members, photometry, pool):
 
 
 def check_summaries(model, photometry, tolerance=1e-5):
-    expected = summarise(model.predict_pdf(photometry), LEVELS, with_density=True)
+    pz = model.predict_pdf(photometry)
+    expected = summarise(pz, LEVELS, with_density=True)
     found = compile_model(model).summaries(photometry, LEVELS, with_density=True)
     peak = expected.density.max(axis=1, keepdims=True)
 
     assert (np.abs(found.density - expected.density) / peak).max() < tolerance
     for key in ("mode", "mean", "std", "odds", "beyond"):
         assert_allclose(getattr(found, key), getattr(expected, key), atol=5e-5, err_msg=key)
-    assert_allclose(found.quantiles[:, 2:-2], expected.quantiles[:, 2:-2], atol=2e-4)
-    assert_allclose(found.quantiles, expected.quantiles, atol=5e-3)  # far out in the tails
+    # Between two peaks a quantile may lie anywhere: the probability below it may not.
+    for level, z in zip(LEVELS, found.quantiles.T, strict=True):
+        assert_allclose(pz.cdf(z), level, atol=2 * tolerance, err_msg=str(level))
     assert_array_equal(found.n_peaks, expected.n_peaks)
 
 
