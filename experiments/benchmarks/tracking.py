@@ -2,9 +2,10 @@
 
 python experiments/benchmarks/tracking.py RESULTS [N_TRIALS]
 
-RESULTS holds the report.json of an experiment that was run undisturbed, with which the cost is
-compared. Each of its families is told N_TRIALS (200) made-up trials, then what a real run of a
-small experiment tells; the store is a new one in a temporary folder.
+RESULTS holds the report.json of an experiment that was run undisturbed. Three families are told
+N_TRIALS (200) made-up trials, then what a real run of a small experiment tells, in a new store in
+a temporary folder. The cost is compared with the time of the experiment, as it was and with that
+many trials.
 """
 
 import json
@@ -109,21 +110,28 @@ def main() -> None:
     """Print the seconds, and their share of the experiment's."""
     report = json.loads((Path(sys.argv[1]) / "report.json").read_text())
     n_trials = int(sys.argv[2]) if len(sys.argv) > 2 else 200
-    entries = report["estimators"].values()
-    of_experiment = sum(entry["search_seconds"] + entry["fit_seconds"] for entry in entries)
+    entries = list(report["estimators"].values())
+    fits = sum(entry["fit_seconds"] for entry in entries)
+    searches = sum(entry["search_seconds"] for entry in entries)
+    tried = max(entry["trials"] for entry in entries)
     with tempfile.TemporaryDirectory() as folder:
-        for what, tell in (
-            (f"{len(FAMILIES)} x {n_trials} trials", lambda: tell_trials(Path(folder), n_trials)),
-            ("results and models", lambda: tell_results(Path(folder))),
-        ):
-            before = dict(spent)
-            tell()
-            wall, cpu = (spent[kind] - before[kind] for kind in spent)
-            print(f"{what:20} {wall:6.1f} s wall {cpu:6.1f} s CPU", flush=True)
-    print(
-        f"searches and fits of {report['name']}: {of_experiment:.0f} s; tracking adds "
-        f"{spent['wall'] / of_experiment:.1%} (wall), {spent['CPU'] / of_experiment:.1%} (CPU)"
-    )
+        tell_trials(Path(folder), n_trials)
+        of_trials = dict(spent)
+        print(f"{len(FAMILIES)} x {n_trials} trials: {_shown(of_trials)}", flush=True)
+        tell_results(Path(folder))
+        of_results = {kind: spent[kind] - of_trials[kind] for kind in spent}
+        print(f"results and models: {_shown(of_results)}")
+    for number in (tried, n_trials):
+        whole = fits + searches * number / tried
+        cost = of_results["CPU"] + of_trials["CPU"] * number / n_trials
+        print(
+            f"{report['name']} with {number} trials a family: {whole:.0f} s of searches and "
+            f"fits, tracking adds {cost:.0f} s CPU, {cost / whole:.1%}"
+        )
+
+
+def _shown(seconds: dict[str, float]) -> str:
+    return ", ".join(f"{value:.1f} s {kind}" for kind, value in seconds.items())
 
 
 if __name__ == "__main__":
