@@ -100,6 +100,7 @@ def test_command_line_overrides_the_file(tmp_path):
     [
         ("[catalogue]\n", "expected either dataset (a named set) or path"),
         ('[catalogue]\npath = "a.csv"\n', "expected one survey"),
+        ("", "the table [catalogue] is missing."),
         (MINIMAL + "[search]\ntrails = 3\n", "unknown key 'trails' in [search] (did you mean 'trials'?)"),
         (MINIMAL + "[serach]\n", "unknown key 'serach' (did you mean 'search'?); the keys are name, seed"),
         (MINIMAL + '[search]\ntrials = "3"\n', "trials in [search]: expected a valid integer, got '3'"),
