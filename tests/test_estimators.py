@@ -26,7 +26,6 @@ SMALL = {
 CHECKED = {
     "forest": {"n_trees": 5, "bandwidth": 0.01, "temperature": 1.0},
     "boosting": {"n_rounds": 15},
-    "network": {"updates": 40},
 }
 """What else makes the fifty checks of scikit-learn quick: choosing a kernel is slow."""
 
