@@ -343,3 +343,14 @@ def test_the_table_shows_what_is_there(tmp_path, truth):
     assert "| forest − TPZlite |" in text
     assert "| blend − TPZlite |" in text
     assert "PZFlow" not in text
+
+
+def test_defaults_stand_in_until_there_is_a_search(tmp_path, truth):
+    write_fit(tmp_path, truth, "GPz", "default", 0.3)
+    write_fit(tmp_path, truth, "network", "ours", 0.05)
+
+    assert "| network − GPz at its defaults |" in tables(["sdss-mgs"], tmp_path)
+
+    write_fit(tmp_path, truth, "GPz", "searched", 0.2)
+
+    assert "| network − GPz |" in tables(["sdss-mgs"], tmp_path)

@@ -43,11 +43,19 @@ class Fits:
         Losses of the held-out galaxies by each fit.
     cost
         What the least disturbed of the fits took; None for averages of fits.
+    setting
+        How the estimator was set, as in `Task`.
     """
 
     name: str
     losses: tuple[Losses, ...]
     cost: Cost | None = None
+    setting: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name, and how it was set where that was not by a search."""
+        return f"{self.name} at its defaults" if self.setting == "default" else self.name
 
     def metric(self, name: str) -> float:
         """Mean over the fits."""
@@ -78,7 +86,7 @@ def read_fits(build: Path, dataset: str, name: str, setting: str) -> Fits | None
     if not done:
         return None
     cost = least_disturbed([read_cost(path)[0] for path in done])
-    return Fits(name, tuple(load_losses(path / LOSSES) for path in done), cost)
+    return Fits(name, tuple(load_losses(path / LOSSES) for path in done), cost, setting)
 
 
 def least_disturbed(costs: Sequence[Cost]) -> Cost:
@@ -123,7 +131,7 @@ def where_rail_wins(pairs: Sequence[tuple[Fits, Fits]]) -> list[str]:
         for ours, theirs in pairs:
             a, b = value(ours), value(theirs)
             if (b > a) if larger_is_better else (b < a):
-                won.append(f"{theirs.name} {b:.3g}{unit} ({ours.name} {a:.3g}{unit})")
+                won.append(f"{theirs.label} {b:.3g}{unit} ({ours.name} {a:.3g}{unit})")
         unknown = pairs and math.isnan(sum(value(ours) for ours, _ in pairs))
         lines.append(f"- {what}: {', '.join(won) or ('not known' if unknown else 'none')}")
     return lines
@@ -158,11 +166,7 @@ def tables(datasets: Sequence[str], build: Path) -> str:
 
 def _tables(dataset: str, build: Path) -> str:
     names = (*STAGES, *FAMILIES)
-    single = {
-        name: fits
-        for name in names
-        if (fits := read_fits(build, dataset, name, settings(name)[-1])) is not None
-    }
+    single = {name: fits for name in names if (fits := _best_known(build, dataset, name))}
     pairs = [
         (single[stage.counterpart], single[name])
         for name, stage in STAGES.items()
@@ -175,6 +179,12 @@ def _tables(dataset: str, build: Path) -> str:
     return "\n\n".join(parts)
 
 
+def _best_known(build: Path, dataset: str, name: str) -> Fits | None:
+    """Fits with searched parameters; until there are any, those with the estimator's own."""
+    known = (read_fits(build, dataset, name, setting) for setting in reversed(settings(name)))
+    return next((fits for fits in known if fits is not None), None)
+
+
 def _accuracy(dataset: str, build: Path, single: dict[str, Fits]) -> str:
     beside = [f"{_METRICS[m][0]} {s}" for m in _BESIDE for s in ("default", "average of four")]
     rows = []
@@ -184,7 +194,7 @@ def _accuracy(dataset: str, build: Path, single: dict[str, Fits]) -> str:
         ]
         rows.append(
             [
-                f"{name} ({len(fits.losses)})",
+                f"{fits.label} ({len(fits.losses)})",
                 *(shape(fits.metric(metric)) for metric, (_, shape) in _METRICS.items()),
                 *(
                     _METRICS[metric][1](other.metric(metric)) if other else _MISSING
@@ -198,12 +208,12 @@ def _accuracy(dataset: str, build: Path, single: dict[str, Fits]) -> str:
 
 def _costs(single: dict[str, Fits]) -> str:
     rows = []
-    for name, fits in single.items():
+    for fits in single.values():
         cost = fits.cost
         if cost is not None:
             rows.append(
                 [
-                    name,
+                    fits.label,
                     _or_missing("{:.1f}", cost.fit_seconds),
                     _or_missing("{:.1f}", cost.learn_seconds),
                     f"{cost.galaxies_per_second:,.0f}",
@@ -223,12 +233,12 @@ def _differences(dataset: str, build: Path, single: dict[str, Fits]) -> str:
     """Differences to the family of the same kind and to the blend."""
     rows = []
     for name, stage in STAGES.items():
-        for setting in ("searched", f"searched-{AVERAGE}"):
-            theirs = read_fits(build, dataset, name, setting)
+        average = read_fits(build, dataset, name, f"searched-{AVERAGE}")
+        for theirs, more in ((single.get(name), ""), (average, ", average of four")):
             for family in dict.fromkeys((stage.counterpart, "blend")):
                 if theirs is None or family not in single:
                     continue
-                label = name if setting == "searched" else f"{name}, average of four"
+                label = theirs.label + more
                 found = [difference(single[family], theirs, loss) for loss in _BESIDE]
                 rows.append([f"{family} − {label}", *found])
     return _markdown(["", *(_METRICS[loss][0] for loss in _BESIDE)], rows) if rows else ""
