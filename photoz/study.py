@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
@@ -18,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from photoz.errors import InputError, without_password
-from photoz.process import is_gone, process_name
+from photoz.process import is_gone, process_name, uninterrupted
 
 __all__ = [
     "HEARTBEAT_SECONDS",
@@ -225,7 +226,15 @@ def open_storage(
     lock = JournalFileOpenLock(str(journal), grace_period=10)
     if journal.exists():
         _cut_broken_line(journal, lock)
-    return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
+    return JournalStorage(_Journal(str(journal), lock_obj=lock))
+
+
+class _Journal(JournalFileBackend):
+    """Journal file whose lock no signal finds half taken: optuna would raise another error."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with uninterrupted():
+            super().append_logs(logs)
 
 
 def _open_database(

@@ -106,7 +106,7 @@ def test_base_and_extras_are_apart():
 def test_a_fresh_environment_with_the_base_predicts(
     bundles, mock, wheel, catalogue_file, tmp_path
 ):
-    """What the wheel brings along is enough, brings no extra, and is imported in no time."""
+    """What the wheel brings along is enough, and brings no extra."""
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     python = str(environment / "bin" / "python")
@@ -122,13 +122,3 @@ def test_a_fresh_environment_with_the_base_predicts(
     check(tables, len(mock))
     installed = {line.partition("==")[0].lower() for line in listed.stdout.splitlines()}
     assert not installed & set(EXTRAS)
-    # Where other work slows the machine, scikit-learn alone tells by how much.
-    limit = max(1.5, 1.5 * cpu_seconds(python, "import sklearn.base"))
-    assert cpu_seconds(python, IMPORTS) < limit
-
-
-def cpu_seconds(python, code):
-    """Least CPU seconds of three fresh processes, of which the first fills the disk cache."""
-    command = [python, "-I", "-c", f"{code}\nimport time; print(time.process_time())"]
-    runs = [subprocess.run(command, check=True, capture_output=True) for _ in range(3)]
-    return min(float(run.stdout) for run in runs)

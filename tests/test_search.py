@@ -8,12 +8,15 @@ import sys
 from itertools import count
 
 import numpy as np
+import optuna
 import pytest
+from optuna.storages.journal import JournalFileOpenLock
 
 from photoz.errors import InputError
 from photoz.estimators.base import Choice, Range
 from photoz.sampling import is_hopeless
 from photoz.search import Scored, search, study_name
+from photoz.study import open_storage
 
 SPACE = {
     "rate": Range(1e-3, 1.0, log=True),
@@ -543,3 +546,21 @@ def test_the_name_of_a_study_follows_from_its_parts():
 def test_a_study_cannot_be_named_after_what_json_cannot_hold():
     with pytest.raises(TypeError, match="expected values that JSON can hold, found set"):
         study_name("bowl", {1, 2})
+
+
+def test_a_signal_that_meets_the_lock_of_the_journal_is_an_interruption(tmp_path, monkeypatch):
+    """Optuna's lock would answer with a `RuntimeError`, as if the search had failed."""
+    storage = open_storage(tmp_path / "trials.log")
+    study = optuna.create_study(storage=storage)
+    acquire = JournalFileOpenLock.acquire
+
+    def met(lock):
+        signal.raise_signal(signal.SIGINT)
+        return acquire(lock)
+
+    monkeypatch.setattr(JournalFileOpenLock, "acquire", met)
+    with pytest.raises(KeyboardInterrupt):
+        study.ask()
+    monkeypatch.undo()
+
+    assert study.ask().number == 1
