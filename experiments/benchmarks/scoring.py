@@ -90,7 +90,9 @@ def stages(bundle: str, folder: Path) -> dict[str, float]:
             predict_compiled(model, photometry)
     with timed("columns"):
         prediction_columns(model, photometry, pdf="quantiles", compiled=compiled)
-    scored = score_catalogue(model, source, folder / "sample-out.parquet", workers=1)
+    scored = score_catalogue(
+        model, source, folder / "sample-out.parquet", workers=1, overwrite=True
+    )
     per_galaxy = {key: 1e6 * value / STAGE_SAMPLE for key, value in scored.cpu_seconds.items()}
     return {
         "read": per_galaxy["read"],
