@@ -19,6 +19,8 @@ __all__ = ["Calibration"]
 
 # The few numbers of a calibration gain nothing from more galaxies.
 _MAX_GALAXIES = 50_000
+# Wider than any ln β, so that no value is held at the end of a range.
+_RANGE = 100.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,41 @@ class Calibration:
                 block = self.conformal.apply(block, pz.step)
             density[rows] = block
         return RedshiftPDF(pz.z_grid, density)
+
+    def known_log_beta(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Part of ln β, the logarithm of the power, that does not depend on the density.
+
+        Parameters
+        ----------
+        X
+            Features of shape ``(n_galaxies, n_features)``.
+
+        Returns
+        -------
+        ndarray of shape (n_galaxies,)
+            0 without a temperature.
+        """
+        features = np.asarray(X, dtype=np.float64)
+        if self.temperature is None:
+            return np.zeros(len(features))
+        average = np.full(len(features), self.temperature.centres[1])
+        covariates = self.temperature.covariates(features, average)
+        return np.asarray(covariates @ self.temperature.coefficients)
+
+    def reduced(self) -> Calibration:
+        """The same calibration, of which the only feature is `known_log_beta`."""
+        if self.temperature is None:
+            return self
+        only = replace(
+            self.temperature,
+            coefficients=(0.0, _RANGE, self.temperature.coefficients[2]),
+            columns=(0,),
+            column_centres=(0.0,),
+            centres=(0.0, self.temperature.centres[1]),
+            scales=(_RANGE, self.temperature.scales[1]),
+            missing=(),
+        )
+        return replace(self, temperature=only)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that was learned, as JSON can hold it."""

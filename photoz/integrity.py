@@ -166,15 +166,20 @@ def check_replaceable(path: Path, mark: str) -> None:
     mark
         Name of a file that stands in every earlier output.
     """
-    if path.suffix == ".zip" and not path.is_dir():
-        return
     is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-    if not is_free and not (path / mark).is_file():
+    if not is_free and not _holds(path, mark):
         msg = (
-            f"{path}: expected a new folder, or an earlier one with {mark} to replace, found "
+            f"{path}: expected a new name, or an earlier output with {mark} to replace, found "
             "something else that would be lost; name another."
         )
         raise InputError(msg)
+
+
+def _holds(path: Path, mark: str) -> bool:
+    if not zipfile.is_zipfile(path):
+        return (path / mark).is_file()
+    with zipfile.ZipFile(path) as archive:
+        return mark in archive.namelist()
 
 
 def put_in_place(source: Path, target: Path) -> None:

@@ -8,7 +8,6 @@ as the model gave it, and not as something near to it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,7 @@ from photoz.model import FittedModel, PhotozModel
 from photoz.pdf import RedshiftPDF
 from photoz.photometry import Photometry
 
-__all__ = ["check_mixture", "known_log_beta", "mixtures_of", "pdf_from_mixtures", "reduced"]
-
-# Wider than any ln β, so that no value is held at the end of a range.
-_RANGE = 100.0
+__all__ = ["check_mixture", "mixtures_of", "pdf_from_mixtures"]
 
 
 def check_mixture(model: FittedModel) -> PhotozModel:
@@ -57,7 +53,8 @@ def mixtures_of(model: FittedModel, photometry: Photometry) -> NDArray[np.float3
     Returns
     -------
     ndarray of shape (n_galaxies, 3 * n_components + 1)
-        Weights, means and standard deviations in redshift, and `known_log_beta`.
+        Weights, means and standard deviations in redshift, and what
+        `Calibration.known_log_beta` gives.
 
     Raises
     ------
@@ -67,8 +64,8 @@ def mixtures_of(model: FittedModel, photometry: Photometry) -> NDArray[np.float3
     checked = check_mixture(model)
     X = checked.features.transform(photometry)
     parts = checked.estimator.predict_mixture(X)
-    log_beta = known_log_beta(checked.calibration, X)[:, np.newaxis]
-    return np.concatenate([*parts, log_beta], axis=1, dtype=np.float32)
+    log_beta = (checked.calibration or Calibration()).known_log_beta(X)
+    return np.concatenate([*parts, log_beta[:, np.newaxis]], axis=1, dtype=np.float32)
 
 
 def pdf_from_mixtures(
@@ -84,7 +81,8 @@ def pdf_from_mixtures(
         What `mixtures_of` gave, shape ``(n_galaxies, 3 * n_components + 1)``. Leave out the
         galaxies without usable photometry, whose mixtures are NaN.
     calibration
-        What `Calibration.to_dict` gave of a `reduced` calibration, None without one.
+        What `Calibration.to_dict` gave of the calibration once `Calibration.reduced`, None
+        without one.
 
     Returns
     -------
@@ -107,42 +105,3 @@ def pdf_from_mixtures(
     return (
         pz if calibration is None else Calibration.from_dict(calibration).apply(pz, given[:, -1:])
     )
-
-
-def known_log_beta(calibration: Calibration | None, X: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Part of ln β, the logarithm of the power, that does not depend on the density.
-
-    Parameters
-    ----------
-    calibration
-        A calibration; 0 without one, or if it has no temperature.
-    X
-        Features of shape ``(n_galaxies, n_features)``.
-
-    Returns
-    -------
-    ndarray of shape (n_galaxies,)
-    """
-    if calibration is None or calibration.temperature is None:
-        return np.zeros(len(X))
-    temperature = calibration.temperature
-    average = np.full(len(X), temperature.centres[1])
-    covariates = temperature.covariates(X.astype(np.float64), average)
-    return np.asarray(covariates @ np.array(temperature.coefficients), dtype=np.float64)
-
-
-def reduced(calibration: Calibration | None) -> Calibration | None:
-    """The same calibration, of which the only feature is `known_log_beta`."""
-    if calibration is None or calibration.temperature is None:
-        return calibration
-    temperature = calibration.temperature
-    same = replace(
-        temperature,
-        coefficients=(0.0, _RANGE, temperature.coefficients[2]),
-        columns=(0,),
-        column_centres=(0.0,),
-        centres=(0.0, temperature.centres[1]),
-        scales=(_RANGE, temperature.scales[1]),
-        missing=(),
-    )
-    return replace(calibration, temperature=same)

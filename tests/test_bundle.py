@@ -268,13 +268,31 @@ def test_bundle_replaces_an_earlier_one(model, blend, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
 
 
+def test_zipped_bundle_replaces_an_earlier_one(model, blend, tmp_path):
+    path = save_model(model, save_model(blend, tmp_path / "bundle.zip"))
+
+    assert type(load_model(path)) is type(model)
+
+
+def test_no_other_archive_is_replaced(model, tmp_path):
+    path = tmp_path / "photographs.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "mine")
+    before = path.read_bytes()
+
+    with pytest.raises(InputError, match="something else that would be lost; name another"):
+        save_model(model, path)
+
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["precious", "precious/notes.txt", "precious.zip"])
 def test_nothing_but_a_bundle_is_replaced(model, tmp_path, name):
     for folder in ("precious", "precious.zip"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "notes.txt").write_text("mine")
 
-    with pytest.raises(InputError, match=r"expected a new folder, or an earlier one with manif"):
+    with pytest.raises(InputError, match=r"expected a new name, or an earlier output with manif"):
         save_model(model, tmp_path / name)
 
     assert len(list(tmp_path.rglob("notes.txt"))) == 2

@@ -171,7 +171,7 @@ def test_results_replace_nothing_but_results(command):
     status, _, error = command("experiment", "sdss.toml", "--output", "precious")
 
     assert status == 2
-    assert "expected a new folder, or an earlier one with report.json to replace" in error
+    assert "expected a new name, or an earlier output with report.json to replace" in error
 
 
 UNFORESEEN = """

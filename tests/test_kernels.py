@@ -186,6 +186,18 @@ def test_compiled_code_is_kept_where_that_is_allowed(tmp_path, monkeypatch):
     assert compiling._cache_folder.__wrapped__() is None
 
 
+def test_no_compiled_code_is_taken_from_a_folder_that_others_write_to(tmp_path, monkeypatch):
+    compiling = import_module("photoz.kernels.compiling")
+    monkeypatch.setattr(compiling.config, "CACHE_DIR", str(tmp_path))
+    folder = compiling._cache_folder.__wrapped__()
+    assert folder is not None
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+    folder.chmod(0o777)
+
+    assert compiling._cache_folder.__wrapped__() is None
+
+
 def test_large_catalogues_are_scored_in_compiled_code(model, tmp_path, monkeypatch):
     columns = make_mock_catalogue(700, random_state=4).to_columns()
     pq.write_table(pa.table(columns), tmp_path / "in.parquet")

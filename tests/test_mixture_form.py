@@ -13,7 +13,7 @@ from photoz.conformal import ConformalMap
 from photoz.errors import InputError
 from photoz.estimators.boosting import BoostingPhotoz
 from photoz.features import PhotometricFeatures
-from photoz.mixture_form import mixtures_of, pdf_from_mixtures, reduced
+from photoz.mixture_form import mixtures_of, pdf_from_mixtures
 from photoz.model import PhotozModel
 from photoz.prediction import prediction_columns
 from photoz.scoring import score_catalogue
@@ -52,8 +52,7 @@ def difference(found, expected):
 def test_mixtures_give_back_the_calibrated_densities(boosting, test_photometry, calibration):
     boosting.calibration = calibration
     mixtures = mixtures_of(boosting, test_photometry)
-    kept = reduced(calibration)
-    stored = json.loads(json.dumps(kept.to_dict())) if kept else None
+    stored = json.loads(json.dumps(calibration.reduced().to_dict())) if calibration else None
     back = pdf_from_mixtures(boosting.z_grid, mixtures, stored)
 
     assert mixtures.shape == (len(test_photometry), 3 * N_COMPONENTS + 1)

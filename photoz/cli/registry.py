@@ -154,7 +154,7 @@ def ui(
         str, typer.Option(help="Address to listen on; this machine only if left out.")
     ] = "127.0.0.1",
 ) -> None:
-    """Open MLflow on the runs of this directory, for this machine only."""
+    """Open MLflow on the runs of this directory, for this machine unless told otherwise."""
     from photoz.tracking import Store, experiment_addresses, is_local, page_address, serve
 
     if not is_local(host):

@@ -49,7 +49,9 @@ def _cache_folder() -> Path | None:
     """Where compiled kernels are kept: beside the package, else in the user's cache, if at all.
 
     Numba looks only at the file of a function to see whether it changed, but a kernel is made
-    of parts in several files: so each state of the sources has a folder of its own.
+    of parts in several files: so each state of the sources has a folder of its own. What it
+    keeps there are pickles, code like Python's own byte code: a folder that others may write to
+    is not used.
     """
     sources = [path.read_bytes() for path in sorted(_FOLDER.glob("*.py"))]
     compiled = b"".join(source for source in sources if b"photoz.kernels.compiling" in source)
@@ -57,7 +59,13 @@ def _cache_folder() -> Path | None:
     for parent in [config.CACHE_DIR] if config.CACHE_DIR else [_FOLDER / "__pycache__", _USER]:
         folder = Path(parent) / name
         with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            if os.access(folder, os.W_OK):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK) and _is_own(folder):
                 return folder
     return None
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether nobody else may write to a folder."""
+    status = folder.stat()
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022

@@ -16,7 +16,6 @@ from photoz.kernels.flags import Known, find_outside
 from photoz.kernels.pools import Weights, pool
 from photoz.kernels.rows import Block
 from photoz.kernels.summaries import summarise
-from photoz.mixture_form import known_log_beta
 from photoz.model import PhotozModel
 from photoz.occupancy import Occupancy
 from photoz.pdf import FloatArray
@@ -73,7 +72,7 @@ class CompiledModel:
             densities.of(X if features is self._features else features.transform(photometry))
             for features, densities in self._members
         ]
-        log_beta = known_log_beta(self._calibration, X)
+        log_beta = (self._calibration or Calibration()).known_log_beta(X)
         out = _empty(n_galaxies, len(levels), len(self._z_grid) if with_density else 0)
         wanted = np.array(levels, dtype=np.float64)
         block = self._block(_NEGLIGIBLE)

@@ -15,7 +15,7 @@ import photoz
 from photoz.catalogue import Chunk, QpLayout, Source, to_array
 from photoz.errors import InputError
 from photoz.kernels import Compiled
-from photoz.mixture_form import check_mixture, reduced
+from photoz.mixture_form import check_mixture
 from photoz.model import FittedModel
 from photoz.pdf import FloatArray
 from photoz.photometry import photometry_from_columns
@@ -220,8 +220,10 @@ class Task:
             "ucd": {f"{self.name}_{key}": ucd for key, (ucd, _) in NOTES.items()},
         }
         if self.pdf == "mixture":
-            calibration = reduced(check_mixture(self.model).calibration)
-            content["mixture"] = {"calibration": calibration.to_dict() if calibration else None}
+            calibration = check_mixture(self.model).calibration
+            content["mixture"] = {
+                "calibration": calibration.reduced().to_dict() if calibration else None
+            }
         return {f"photoz.{key}": json.dumps(value) for key, value in content.items()}
 
 
