@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,10 @@ from photoz.features import PhotometricFeatures
 from photoz.mock import make_mock_catalogue
 from photoz.model import PhotozModel
 from photoz.survey import load_survey
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, which some of them send.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 N_TRAIN = 500
 
