@@ -25,6 +25,7 @@ from photoz.settings_tables import (
     TrackingSettings,
     as_tuple,
     parse_searched,
+    tried,
 )
 from photoz.survey import Survey, load_survey, suggest
 
@@ -215,7 +216,15 @@ def _check_table(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
                 f"the keys are {', '.join(parameters)}."
             )
             raise ValueError(msg)
-    return {key: parse_searched(value) for key, value in table.items()}
+    values = {key: parse_searched(value) for key, value in table.items()}
+    try:
+        for key, value in values.items():
+            for one in tried(value):
+                get_estimator(name).check_parameter(key, one)
+    except InputError as error:
+        msg = f"in [estimators.{name}], {error}"
+        raise ValueError(msg) from None
+    return values
 
 
 def _check_blend(table: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -15,6 +16,7 @@ from pydantic import (
 )
 
 from photoz.estimators.base import Choice, Range
+from photoz.estimators.limits import Limits
 
 __all__ = [
     "AugmentSettings",
@@ -28,6 +30,7 @@ __all__ = [
     "TrackingSettings",
     "as_tuple",
     "parse_searched",
+    "tried",
 ]
 
 
@@ -116,6 +119,13 @@ class SplitSettings(Settings):
         return self
 
 
+def tried(value: Any) -> Collection[Any]:  # noqa: ANN401 - whatever `parse_searched` gives
+    """What a search may try: a value, the choices, or the ends of a range."""
+    if isinstance(value, Range):
+        return value.low, value.high
+    return value.options if isinstance(value, Choice) else (value,)
+
+
 class AugmentSettings(Settings):
     """Table ``[augment]``: noisy copies of the training galaxies."""
 
@@ -124,12 +134,27 @@ class AugmentSettings(Settings):
     depth_scale: float = Field(default=3.0, ge=0)
     band_dropout: float = Field(default=0.0, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for value in tried(self.noise_copies):
+            Limits(0, whole=True).check("noise_copies", value)
+        for value in tried(self.noise_scale):
+            Limits(0).check("noise_scale", value)
+        return self
+
 
 class FeatureSettings(Settings):
     """Table ``[features]``."""
 
     errors: Searched = Choice((True, False))
     extra: Names = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not all(isinstance(value, bool) for value in tried(self.errors)):
+            msg = f"errors must be true, false or choices of them, got {self.errors!r}."
+            raise ValueError(msg)
+        return self
 
 
 class CalibrationSettings(Settings):

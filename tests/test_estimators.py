@@ -10,9 +10,11 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from photoz.errors import InputError
 from photoz.estimators import ESTIMATORS, get_estimator
 from photoz.estimators.base import Choice, Range
 from photoz.pdf import RedshiftPDF
+from photoz.settings_tables import tried
 
 SMALL = {
     "forest": {"n_trees": 8, "n_threads": 1},
@@ -203,12 +205,27 @@ def test_tuned_parameters_repeat_the_choice(name):
 
 
 @each
+def test_limits_hold_defaults_and_what_is_searched_and_leave_no_parameter_out(name):
+    estimator_class = get_estimator(name)
+    defaults = estimator_class().get_params(deep=False)
+    for space in (estimator_class.trial_parameters(), estimator_class.fold_parameters(), defaults):
+        for parameter, value in space.items():
+            estimator_class.check_parameter(parameter, value)
+    for parameter, searched in estimator_class.search_space().items():
+        for value in tried(searched):
+            estimator_class.check_parameter(parameter, value)
+
+    for parameter in set(defaults) - {"random_state"}:
+        with pytest.raises(InputError, match=f"{parameter} must be .*, got 'wrong'"):
+            estimator_class.check_parameter(parameter, "wrong")
+
+
+@each
 def test_search_space_holds_constructor_parameters(name):
     cls = get_estimator(name)
     for parameter, values in cls.search_space().items():
-        ends = values.options if isinstance(values, Choice) else (values.low, values.high)
         assert isinstance(values, Range | Choice)
-        for end in ends:
+        for end in tried(values):
             assert cls(**{parameter: end}).get_params()[parameter] == end
     assert set(cls.trial_parameters()) | set(cls.fold_parameters()) <= set(cls().get_params())
 

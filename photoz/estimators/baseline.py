@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from scipy.spatial import KDTree
 from sklearn.utils import Tags
 
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
+from photoz.estimators.limits import Limits
 from photoz.pdf import FloatArray, RedshiftPDF
 
 __all__ = ["KnnPhotoz", "TrainzPhotoz"]
@@ -39,6 +41,8 @@ class TrainzPhotoz(PhotozEstimator):
     random_state
         Not used; every estimator has it.
     """
+
+    limits: ClassVar = {"bandwidth": Limits(0)}
 
     def __init__(
         self,
@@ -109,6 +113,11 @@ class KnnPhotoz(PhotozEstimator):
         Not used; every estimator has it.
     """
 
+    limits: ClassVar = {
+        "n_neighbours": Limits(1, whole=True),
+        "bandwidth": Limits(0, above=True, none="to be chosen"),
+    }
+
     def __init__(
         self,
         *,
@@ -130,12 +139,6 @@ class KnnPhotoz(PhotozEstimator):
         return {}
 
     def _fit(self, train: Rows, validation: Rows | None, on_step: OnStep | None) -> None:  # noqa: ARG002
-        if self.n_neighbours < 1 or (self.bandwidth is not None and self.bandwidth <= 0):
-            msg = (
-                "n_neighbours must be at least 1 and bandwidth above 0 or None, got "
-                f"{self.n_neighbours} and {self.bandwidth}."
-            )
-            raise ValueError(msg)
         # A redshift that is wrong tells nothing: its galaxy counts as far as it can be trusted.
         weight = train.weight if train.reliability is None else train.weight * train.reliability
         used = weight > 0

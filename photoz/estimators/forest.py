@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from sklearn.tree import DecisionTreeRegressor
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
 from photoz.estimators.cosines import CosineRegression, cosines_of_rank
 from photoz.estimators.labels import Labels, trust
+from photoz.estimators.limits import Limits
 from photoz.estimators.smoothing import choose_smoothing, finite_log, gaussian_kernel
 from photoz.estimators.trees import Trees, galaxies_of
 from photoz.pdf import FloatArray
@@ -85,6 +86,17 @@ class ForestPhotoz(PhotozEstimator):
     Carrasco Kind & Brunner (2013), https://arxiv.org/abs/1303.7269
     """
 
+    limits: ClassVar = {
+        "n_trees": Limits(1, whole=True),
+        "min_leaf": Limits(1, whole=True),
+        "max_features": Limits(0, 1, above=True),
+        "max_rows": Limits(1, whole=True),
+        "n_cosines": Limits(0, whole=True),
+        "bandwidth": Limits(0, above=True, none="to be chosen"),
+        "temperature": Limits(0, above=True, none="to be chosen"),
+        "n_threads": Limits(1, whole=True, none="for all cores"),
+    }
+
     def __init__(
         self,
         *,
@@ -131,7 +143,6 @@ class ForestPhotoz(PhotozEstimator):
         return {"n_trees": 50}
 
     def _fit(self, train: Rows, validation: Rows | None, on_step: OnStep | None) -> None:
-        self._check_parameters()
         weight = train.weight if train.reliability is None else train.weight * train.reliability
         if (weight > 0).sum() < 2:
             msg = "at least 2 training rows must have a weight and a reliability above 0."
@@ -224,26 +235,6 @@ class ForestPhotoz(PhotozEstimator):
     def _inputs(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the trees split on, shape ``(n_galaxies, n_features + n_cosines)``."""
         return np.concatenate([X, self.regression_.predict(X)], axis=1)
-
-    def _check_parameters(self) -> None:
-        if min(self.n_trees, self.min_leaf) < 1 or self.n_cosines < 0:
-            msg = (
-                "n_trees and min_leaf must be at least 1 and n_cosines at least 0, got "
-                f"{self.n_trees}, {self.min_leaf} and {self.n_cosines}."
-            )
-            raise ValueError(msg)
-        if not 0 < self.max_features <= 1 or self.max_rows < 1:
-            msg = (
-                "max_features must be above 0 and at most 1 and max_rows at least 1, got "
-                f"{self.max_features} and {self.max_rows}."
-            )
-            raise ValueError(msg)
-        if any(value is not None and value <= 0 for value in (self.bandwidth, self.temperature)):
-            msg = (
-                "bandwidth and temperature must be above 0 or None, got "
-                f"{self.bandwidth} and {self.temperature}."
-            )
-            raise ValueError(msg)
 
     def _grow(
         self,
