@@ -215,16 +215,19 @@ class _BandSource:
     @classmethod
     def of(cls, columns: Mapping[str, Any], survey: Survey, band: str) -> _BandSource:
         names = survey.band_columns(band)
-        value = names.flux or names.magnitude or ""
-        error = names.flux_ivar or names.flux_error or names.error or ""
+        named = names.flux or names.magnitude or ""
+        value = as_numbers(columns[named], named)
+        source = names.flux_ivar or names.flux_error or names.error or ""
+        if isinstance(source, str):
+            error = as_numbers(columns[source], source)
+        else:
+            error = np.full(value.shape, source)
         extinction = None
         if names.extinction is not None:
             extinction = as_numbers(columns[names.extinction], names.extinction)
         elif survey.ebv is not None:
             extinction = survey.a_ebv[band] * as_numbers(columns[survey.ebv], survey.ebv)
-        return cls(
-            as_numbers(columns[value], value), as_numbers(columns[error], error), extinction
-        )
+        return cls(value, error, extinction)
 
     def __getitem__(
         self, rows: slice

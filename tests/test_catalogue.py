@@ -541,3 +541,15 @@ def test_compressed_csv_is_compressed(store):
 
 def test_public_names_exist():
     assert all(hasattr(catalogues, name) for name in catalogues.__all__)
+
+
+def test_magnitudes_without_errors_are_told_that_a_number_will_do(tmp_path):
+    path = tmp_path / "galaxies.csv"
+    path.write_text("g,r,z\n" + "20.5,20.1,0.3\n21.0,20.2,0.4\n" * 30)
+    survey = Survey(bands=["g", "r"], magnitude="{band}", redshift="z")
+
+    with pytest.raises(InputError, match=r"errors .* in mag_err_g, mag_err_r, .* error = 0.05"):
+        read(path, survey, training=True)
+
+    assumed = Survey(bands=["g", "r"], magnitude="{band}", error=0.1, redshift="z")
+    assert_allclose(read(path, assumed, training=True).photometry.magnitude_error, 0.1)

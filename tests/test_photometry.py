@@ -34,6 +34,16 @@ def test_a_magnitude_becomes_a_flux_in_njy():
     assert_allclose(photometry.flux_error[:, 0], 0.4 * np.log(10) * 0.1 * np.array([1, 10]))
 
 
+def test_a_number_is_the_error_of_every_magnitude():
+    survey = Survey(bands=["g", "r"], error=0.05, columns={"r": {"error": "e_r"}})
+    columns = {"mag_g": [20.0, 99.0], "mag_r": [20.0, 21.0], "e_r": [0.1, 0.2]}
+    photometry, _ = photometry_from_columns(columns, survey)
+
+    assert_allclose(photometry.magnitude_error, [[0.05, 0.1], [NAN, 0.2]])
+    assert photometry.state[1, 0] == ND
+    assert survey.columns_needed() == ["mag_g", "mag_r", "e_r"]
+
+
 def test_magnitudes_are_a_view_of_the_flux():
     magnitude, error = np.array([18.0, 25.5]), np.array([0.01, 0.4])
     photometry, _ = convert(MAGNITUDES, magnitude, error)

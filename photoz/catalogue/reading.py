@@ -122,6 +122,7 @@ def read(
     needed, helpful = _columns_of(survey, optional_bands, training=training)
     needed += [*columns, *(row_filter.columns if row_filter else ())]
     helpful = find_columns(paths, helpful, hdf5_group=survey.hdf5_group)
+    _check_errors(helpful, survey, describe(paths))
     wanted = list(dict.fromkeys([*needed, *helpful]))
     table = read_columns(paths, wanted, hdf5_group=survey.hdf5_group)
     arrays = {name: to_array(table.column(name)) for name in wanted}
@@ -183,6 +184,20 @@ def _columns_of(
     truth = [survey.redshift, *(survey.coordinates or ())]
     (needed if training else helpful).extend(truth)
     return needed, helpful
+
+
+def _check_errors(found: Collection[str], survey: Survey, where: str) -> None:
+    """Tell who has magnitudes and no errors at all that a number will do."""
+    bands = [survey.band_columns(band) for band in survey.bands]
+    errors = [names.error for names in bands if isinstance(names.error, str)]
+    magnitudes = {names.magnitude for names in bands}
+    if errors and magnitudes <= set(found) and not set(errors) & set(found):
+        msg = (
+            f"{where}: expected the errors of the magnitudes in {', '.join(errors)}, found none "
+            'of these columns; name them by error = "..." in the survey, or give a number (mag) '
+            "that every magnitude is taken to have, such as error = 0.05."
+        )
+        raise InputError(msg)
 
 
 def _convert(
