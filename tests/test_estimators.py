@@ -77,6 +77,19 @@ def test_pdf_is_a_density(fitted):
     assert_allclose(np.trapezoid(pz.density, pz.z_grid, axis=1), 1, atol=1e-5)
 
 
+@each
+def test_a_wide_range_of_redshifts_keeps_a_fine_grid(name, tmp_path):
+    X, z_spec = TRAIN[0], 3.5 * TRAIN[1]
+    estimator = get_estimator(name)(**SMALL[name], random_state=0).fit(X, z_spec)
+    estimator.save(tmp_path)
+    loaded = type(estimator).load(tmp_path)
+
+    assert estimator.z_grid_[-1] == pytest.approx(1.05 * (1 + z_spec.max()) - 1)
+    assert estimator.z_grid_[1] <= 0.004
+    assert_allclose(loaded.z_grid_, estimator.z_grid_)
+    assert loaded.predict_pdf(X[:2]).density.shape == (2, len(estimator.z_grid_))
+
+
 def test_photometry_beats_n_of_z(fitted):
     floor = estimator_for_tests("trainz").fit(*TRAIN).predict_pdf(TEST[0])
     loss, of_floor = cde_loss(TEST[1], fitted.predict_pdf(TEST[0])), cde_loss(TEST[1], floor)

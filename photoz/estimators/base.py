@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from photoz.estimators.limits import Limits, OneOf
 from photoz.pdf import FloatArray, RedshiftPDF
+from photoz.resolution import n_points
 
 __all__ = ["Choice", "OnStep", "PhotozEstimator", "Point", "Range", "Rows", "Validation"]
 
@@ -31,7 +32,7 @@ Point = Literal["median", "mode", "mean"]
 
 _GRID_LIMITS = {
     "z_max": Limits(0, above=True, none="to follow from the training redshifts"),
-    "n_z": Limits(3, whole=True),
+    "n_z": Limits(3, whole=True, none="for steps of 0.004 or finer"),
 }
 
 
@@ -113,7 +114,7 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
     limits: ClassVar[Mapping[str, Limits | OneOf]] = {}
 
     z_max: float | None
-    n_z: int
+    n_z: int | None
     random_state: int | None
     z_grid_: NDArray[np.float64]
     n_features_in_: int
@@ -265,6 +266,7 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
             "parameters": self.get_params(deep=False),
             "tuned": self.tuned_,
             "z_max": float(self.z_grid_[-1]),
+            "n_z": len(self.z_grid_),
             "n_features": self.n_features_in_,
         }
         (directory / "estimator.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
@@ -276,7 +278,8 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         state = json.loads((directory / "estimator.json").read_text(encoding="utf-8"))
         estimator = cls(**state["parameters"])
         estimator.tuned_ = state["tuned"]
-        estimator.z_grid_ = np.linspace(0, state["z_max"], estimator.n_z)
+        n_z = state.get("n_z", estimator.n_z)  # earlier bundles have it as a parameter only
+        estimator.z_grid_ = np.linspace(0, state["z_max"], n_z)
         estimator.n_features_in_ = state["n_features"]
         estimator._load(directory)
         return estimator
@@ -311,11 +314,11 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         return tags
 
 
-def _make_grid(z_spec: FloatArray, z_max: float | None, n_z: int) -> NDArray[np.float64]:
+def _make_grid(z_spec: FloatArray, z_max: float | None, n_z: int | None) -> NDArray[np.float64]:
     """Grid from 0 to `z_max`, or to 5 per cent in 1 + z beyond the largest redshift."""
     if z_max is None:
         z_max = 1.05 * (1 + float(np.nanmax(z_spec))) - 1
-    return np.linspace(0, z_max, n_z)
+    return np.linspace(0, z_max, n_points(z_max) if n_z is None else n_z)
 
 
 def _check_on_grid(z_spec: FloatArray, z_max: float) -> None:

@@ -37,7 +37,8 @@ class TrainzPhotoz(PhotozEstimator):
         two steps of the grid.
     z_max, n_z
         Upper end and number of points of the redshift grid, which starts at 0; the end
-        follows from the training redshifts if it is None.
+        follows from the training redshifts if it is None, the number from the end, in steps
+        of 0.004 or finer.
     random_state
         Not used; every estimator has it.
     """
@@ -49,7 +50,7 @@ class TrainzPhotoz(PhotozEstimator):
         *,
         bandwidth: float = 0.01,
         z_max: float | None = None,
-        n_z: int = 501,
+        n_z: int | None = None,
         random_state: int | None = None,
     ) -> None:
         self.bandwidth = bandwidth
@@ -64,7 +65,7 @@ class TrainzPhotoz(PhotozEstimator):
 
     def _fit(self, train: Rows, validation: Rows | None, on_step: OnStep | None) -> None:  # noqa: ARG002
         nearest = np.rint(train.z_spec / self.z_grid_[1]).astype(np.intp)
-        filled = np.flatnonzero(np.bincount(nearest, minlength=self.n_z))
+        filled = np.flatnonzero(np.bincount(nearest, minlength=len(self.z_grid_)))
         weight = np.bincount(nearest, weights=train.weight)[filled].astype(np.float64)
         means = self.z_grid_[filled]
         pz = RedshiftPDF.from_mixture(
@@ -108,7 +109,8 @@ class KnnPhotoz(PhotozEstimator):
         rows, each without itself.
     z_max, n_z
         Upper end and number of points of the redshift grid, which starts at 0; the end
-        follows from the training redshifts if it is None.
+        follows from the training redshifts if it is None, the number from the end, in steps
+        of 0.004 or finer.
     random_state
         Not used; every estimator has it.
     """
@@ -124,7 +126,7 @@ class KnnPhotoz(PhotozEstimator):
         n_neighbours: int = 10,
         bandwidth: float | None = None,
         z_max: float | None = None,
-        n_z: int = 501,
+        n_z: int | None = None,
         random_state: int | None = None,
     ) -> None:
         self.n_neighbours = n_neighbours

@@ -57,7 +57,9 @@ class BoostingPhotoz(PhotozEstimator):
     patience
         Rounds without a lower validation loss after which a fit ends.
     z_max, n_z
-        Upper end and number of points of the redshift grid, which starts at 0.
+        Upper end and number of points of the redshift grid, which starts at 0; the end
+        follows from the training redshifts if it is None, the number from the end, in steps
+        of 0.004 or finer.
     n_threads
         Threads of LightGBM; all cores if None. They do not change the result.
     random_state
@@ -95,7 +97,7 @@ class BoostingPhotoz(PhotozEstimator):
         max_rows: int = 300_000,
         patience: int = 20,
         z_max: float | None = None,
-        n_z: int = 501,
+        n_z: int | None = None,
         n_threads: int | None = None,
         random_state: int | None = None,
     ) -> None:

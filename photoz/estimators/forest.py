@@ -69,7 +69,8 @@ class ForestPhotoz(PhotozEstimator):
         Power of the smoothed density; None chooses it together with `bandwidth`.
     z_max, n_z
         Upper end and number of points of the redshift grid, which starts at 0; the end
-        follows from the training redshifts if it is None.
+        follows from the training redshifts if it is None, the number from the end, in steps
+        of 0.004 or finer.
     n_threads
         Threads of `fit` and `predict_pdf`; all cores if None. They do not change the result.
     random_state
@@ -108,7 +109,7 @@ class ForestPhotoz(PhotozEstimator):
         bandwidth: float | None = None,
         temperature: float | None = None,
         z_max: float | None = None,
-        n_z: int = 501,
+        n_z: int | None = None,
         n_threads: int | None = None,
         random_state: int | None = None,
     ) -> None:
@@ -260,11 +261,11 @@ class ForestPhotoz(PhotozEstimator):
         )
         tree.fit(train.X[rows], target[rows], sample_weight=count)
         nearest = np.rint(train.z_spec[rows] / self.z_grid_[1]).astype(np.intp)
-        return Trees.grow(tree.tree_, train.X[rows], nearest, count, self.n_z), times > 0
+        return Trees.grow(tree.tree_, train.X[rows], nearest, count, len(self.z_grid_)), times > 0
 
     def _keep(self, trees: Trees) -> None:
         self.trees_ = trees
-        self.contents_ = trees.contents(self.n_z)
+        self.contents_ = trees.contents(len(self.z_grid_))
 
     def _tuning_rows(self, validation: Rows) -> tuple[FloatArray, Labels]:
         """Histograms and redshifts of validation rows, evenly spread over all of them."""

@@ -67,8 +67,9 @@ class NetworkPhotoz(PhotozEstimator):
     device
         Where the network is trained and used; "auto" takes CUDA where there is one.
     z_max, n_z
-        Upper end and number of points of the redshift grid, which starts at 0. No
-        component is narrower (1 sigma) than two of its steps.
+        Upper end and number of points of the redshift grid, which starts at 0; the end
+        follows from the training redshifts if it is None, the number from the end, in steps
+        of 0.004 or finer. No component is narrower (1 sigma) than two steps.
     random_state
         Seed of the starting weights and of the order of the rows.
 
@@ -108,7 +109,7 @@ class NetworkPhotoz(PhotozEstimator):
         members: int = 4,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         z_max: float | None = None,
-        n_z: int = 501,
+        n_z: int | None = None,
         random_state: int | None = None,
     ) -> None:
         self.width = width
