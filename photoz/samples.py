@@ -172,13 +172,16 @@ def load_samples(experiment: Experiment, data: Path = Path("data")) -> Samples:
 def _find(experiment: Experiment, data: Path) -> tuple[list[Path], list[Path], bool]:
     """Files of the catalogue and of its official test part, and whether they are simulated."""
     table = experiment.catalogue
-    if table.dataset is not None:
-        files = fetch(table.dataset, data)
-        simulated = "simulated" in DATASETS[table.dataset].description.lower()
-        return [files.train], [files.test] if files.test else [], simulated
-    paths = [experiment.directory / path for path in table.path or ()]
-    test_paths = [experiment.directory / path for path in table.test_path or ()]
-    return find_files(paths), find_files(test_paths) if test_paths else [], False
+    named = [experiment.directory / path for path in table.test_path or ()]
+    test_paths = find_files(named) if named else []
+    if table.dataset is None:
+        paths = [experiment.directory / path for path in table.path or ()]
+        return find_files(paths), test_paths, False
+    files = fetch(table.dataset, data)
+    if not test_paths and files.test is not None:
+        test_paths = [files.test]
+    simulated = "simulated" in DATASETS[table.dataset].description.lower()
+    return [files.train], test_paths, simulated
 
 
 def _read(experiment: Experiment, survey: Survey, paths: list[Path]) -> Catalogue:

@@ -3,6 +3,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from photoz.datasets import DatasetFiles
 from photoz.errors import InputError
 from photoz.mock import make_mock_catalogue
 from photoz.samples import load_samples
@@ -36,7 +37,8 @@ def test_every_galaxy_has_one_part(catalogue_file, mock):
     sizes = [summary[f"n_{part}"] for part in ("train", "validation", "test")]
     assert sum(sizes) == len(mock)
     assert len(samples.train) + len(samples.validation) == len(samples.fitted)
-    assert not set(samples.test_id) & set(range(len(mock))) - set(samples.test_id)
+    names = [*samples.fitted_id.tolist(), *samples.test_id.astype(str).tolist()]
+    assert sorted(names) == sorted(mock.object_id.astype(str).tolist())
 
 
 def test_official_test_file_is_the_test_part(catalogue_file, tmp_path):
@@ -48,6 +50,26 @@ def test_official_test_file_is_the_test_part(catalogue_file, tmp_path):
 
     assert samples.test_id.tolist() == list(range(10_000, 10_060))
     assert len(samples.fitted) == 700
+
+
+def test_a_test_file_of_ones_own_takes_the_place_of_that_of_a_named_set(
+    catalogue_file, tmp_path, monkeypatch
+):
+    own = make_mock_catalogue(60, random_state=9).to_columns()
+    columns = own | {"object_id": np.arange(10_000, 10_060)}
+    path = tmp_path / "test.parquet"
+    pq.write_table(pa.table(columns), path)
+    files = DatasetFiles(catalogue_file, catalogue_file, "lsst", {})
+    monkeypatch.setattr("photoz.samples.fetch", lambda *_: files)
+    named = Experiment(
+        name="try",
+        catalogue={"dataset": "lsst-dc2"},
+        survey={"bands": list("ugrizy"), "id": "object_id"},
+    )
+
+    samples = load_samples(named.replaced(test=path))
+
+    assert samples.test_id.tolist() == list(range(10_000, 10_060))
 
 
 def test_grid_reaches_beyond_the_fitted_redshifts_in_small_steps(catalogue_file):
