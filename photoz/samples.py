@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photoz.catalogue import Catalogue, find_files, read
+from photoz.columns import as_numbers
 from photoz.datasets import DATASETS, fetch
 from photoz.errors import InputError
 from photoz.pdf import FloatArray
 from photoz.photometry import State
 from photoz.sample import FittedSamples, Sample
 from photoz.settings import Experiment
-from photoz.split import Split, folds, split
+from photoz.split import folds, split
 from photoz.survey import Survey
 
 __all__ = ["Samples", "load_samples"]
@@ -151,13 +152,13 @@ def load_samples(experiment: Experiment, data: Path = Path("data")) -> Samples:
     rows = np.sort(np.concatenate([parts.train, parts.validation]))
     tested = (official or catalogue)[parts.test]
     return Samples(
-        fitted=_sample(experiment, catalogue[rows]),
+        fitted=_fitted(experiment, catalogue[rows]),
         is_validation=np.isin(rows, parts.validation),
         folds=folds(parts.groups[rows], n_folds=_N_FOLDS, seed=experiment.seed),
         fitted_id=parts.identities[rows],
         fitted_groups=None if experiment.split.by == "random" else parts.groups[rows],
         test=_sample(experiment, tested),
-        test_id=_ids(tested, parts),
+        test_id=tested.object_id,
         test_groups=parts.test_groups,
         survey=survey,
         dropped=_add(parts.dropped, catalogue.dropped, official.dropped if official else {}),
@@ -196,7 +197,7 @@ def _sample(experiment: Experiment, catalogue: Catalogue) -> Sample:
     table = experiment.catalogue
     reliability: FloatArray | None = None
     if isinstance(table.reliability, str):
-        reliability = _numbers(catalogue, table.reliability)
+        reliability = _numbers(catalogue, table.reliability, highest=1)
     elif table.reliability is not None and table.reliability < 1:
         reliability = np.full(len(catalogue), table.reliability)
     return Sample(
@@ -207,17 +208,32 @@ def _sample(experiment: Experiment, catalogue: Catalogue) -> Sample:
     )
 
 
-def _numbers(catalogue: Catalogue, column: str) -> FloatArray:
-    values = catalogue.extra[column]
-    try:
-        numbers = np.asarray(values, dtype=np.float64)
-    except ValueError as error:
-        msg = f"column {column!r} must hold numbers ({error}); mend it or leave it out."
-        raise InputError(msg) from error
-    if not (np.isfinite(numbers) & (numbers >= 0)).all():
-        msg = f"column {column!r} must hold finite numbers from 0; mend it or drop such rows."
+def _numbers(catalogue: Catalogue, column: str, *, highest: float = np.inf) -> FloatArray:
+    """A column of numbers from 0 up."""
+    numbers = np.asarray(as_numbers(catalogue.extra[column], column), dtype=np.float64)
+    n_wrong = int((~(np.isfinite(numbers) & (numbers >= 0) & (numbers <= highest))).sum())
+    if n_wrong:
+        upper = "" if highest == np.inf else f" to {highest:g}"
+        msg = (
+            f"column {column!r} must hold finite numbers from 0{upper}, found {n_wrong} rows "
+            "without; mend it or drop such rows."
+        )
         raise InputError(msg)
     return numbers
+
+
+def _fitted(experiment: Experiment, catalogue: Catalogue) -> Sample:
+    """Galaxies to fit, some of which must count."""
+    sample = _sample(experiment, catalogue)
+    for name in ("weight", "reliability"):
+        values = getattr(sample, name)
+        if values is not None and not values.any():
+            msg = (
+                f"expected galaxies of {name} above 0 to fit, found none in the column "
+                f"{getattr(experiment.catalogue, name)!r}; mend it or leave {name} out."
+            )
+            raise InputError(msg)
+    return sample
 
 
 def _keep(experiment: Experiment, groups: NDArray[Any]) -> NDArray[np.bool_]:
@@ -227,10 +243,6 @@ def _keep(experiment: Experiment, groups: NDArray[Any]) -> NDArray[np.bool_]:
         return np.zeros(len(groups), dtype=np.bool_)
     first = folds(groups, n_folds=round(1 / share), seed=experiment.seed + 1) == 0
     return np.asarray(first, dtype=np.bool_)
-
-
-def _ids(catalogue: Catalogue, parts: Split) -> NDArray[Any]:
-    return parts.test if catalogue.object_id is None else catalogue.object_id
 
 
 def _add(*counts: dict[str, int]) -> dict[str, int]:

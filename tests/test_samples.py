@@ -121,14 +121,23 @@ def test_groups_stay_together_in_parts_and_folds(with_columns, mock):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([np.nan] * 700, "finite numbers from 0"),
-        ([-1.0] * 700, "finite numbers from 0"),
-        (["a"] * 700, "must hold numbers"),
+        ([np.nan] * 700, r"finite numbers from 0, found \d+ rows without"),
+        ([-1.0] * 700, r"finite numbers from 0, found \d+ rows without"),
+        ([0.0] * 700, "expected galaxies of weight above 0 to fit, found none in the column 'w'"),
+        (["a"] * 700, r"must hold numbers, row 0 \(the first is 0\) holds 'a'"),
+        ([None, "a"] * 350, r"must hold numbers, row \d+ \(the first is 0\) holds 'a'"),
     ],
 )
 def test_bad_weights_are_refused(with_columns, values, message):
     with pytest.raises(InputError, match=message):
         load_samples(experiment(with_columns(w=values), catalogue={"weight": "w"}))
+
+
+def test_a_reliability_above_1_is_refused(with_columns):
+    path = with_columns(r=np.full(700, 99.0))
+
+    with pytest.raises(InputError, match="finite numbers from 0 to 1, found"):
+        load_samples(experiment(path, catalogue={"reliability": "r"}))
 
 
 def test_rows_left_out_are_counted(catalogue_file):
