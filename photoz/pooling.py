@@ -217,6 +217,8 @@ def _keeps_mean_redshift(pz: RedshiftPDF, truth: Truth) -> bool:
     trust = truth.trust(pz.at(truth.z_spec))
     order = np.argsort(pz.median(), kind="stable")
     for rows in np.array_split(order, _N_BINS):
+        if not trust[rows].any():
+            continue  # such galaxies do not count
         shift, spread = np.average(error[rows], weights=trust[rows]), error[rows].std()
         allowed = 0.002 * (1 + truth.z_spec[rows].mean()) + 2 * spread / len(rows) ** 0.5
         if abs(shift) > allowed:
