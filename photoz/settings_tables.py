@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
@@ -37,7 +38,7 @@ __all__ = [
 class Settings(BaseModel):
     """A table whose keys and kinds of values are known, and which does not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -68,7 +69,8 @@ def _parse_range(low: Any, high: Any, log: Any) -> Range:  # noqa: ANN401
     numbers = all(
         isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)
     )
-    if not numbers or not isinstance(log, bool) or not low < high or (log and not low > 0):
+    is_range = numbers and -math.inf < low < high < math.inf
+    if not is_range or not isinstance(log, bool) or (log and not low > 0):
         msg = (
             f"expected numbers low < high, above 0 where log = true, got low = {low!r}, "
             f"high = {high!r}, log = {log!r}."

@@ -32,7 +32,8 @@ Point = Literal["median", "mode", "mean"]
 
 _GRID_LIMITS = {
     "z_max": Limits(0, above=True, none="to follow from the training redshifts"),
-    "n_z": Limits(3, whole=True, none="for steps of 0.004 or finer"),
+    # The forest keeps the redshifts of its leaves as two bytes each.
+    "n_z": Limits(3, 2**16, whole=True, none="for steps of 0.004 or finer"),
 }
 
 

@@ -46,7 +46,11 @@ class Limits:
         if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real):
             return False
         number = float(value)
-        return (number > self.low if self.above else number >= self.low) and number <= self.high
+        return (
+            math.isfinite(number)
+            and (number > self.low if self.above else number >= self.low)
+            and number <= self.high
+        )
 
     @property
     def _expected(self) -> str:
