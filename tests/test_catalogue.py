@@ -144,6 +144,7 @@ def test_damaged_bytes_never_give_another_error(store):
     [
         ("none.parquet", "expected a catalogue file, found none"),
         ("*.parquet", "expected files that match, found none"),
+        ("**.parquet", "expected a pattern of files, such as folder/.*parquet .Invalid pattern"),
         ([], "at least one catalogue file, got an empty list"),
         (".", "expected a folder with catalogue files of one format, found none"),
     ],
