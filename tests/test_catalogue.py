@@ -250,6 +250,12 @@ def test_an_optional_band_may_be_missing(store):
         read(path, LSST)
 
 
+def test_a_band_that_a_model_can_do_without_need_not_be_there_to_score_it(store):
+    found = read(store(mag_u=None), LSST, training=True, optional_bands=["u"])
+
+    assert (found.photometry.state[:, 0] == State.NOT_OBSERVED).all()
+
+
 def test_rows_that_cannot_train_are_dropped_and_counted(store, columns):
     redshift = columns["redshift"].copy()
     redshift[:5] = [np.nan, -9, 0, np.inf, 99]

@@ -130,7 +130,7 @@ def read(
         catalogue = _convert(arrays, len(table), survey, columns, optional_bands)
         if row_filter:
             catalogue = _drop(catalogue, ~row_filter(arrays), f"where: {where}")
-        return _training_rows(catalogue) if training else catalogue
+        return _training_rows(catalogue, optional_bands) if training else catalogue
     except InputError as error:
         msg = f"{describe(paths)}: {error}"
         raise InputError(msg) from None
@@ -170,7 +170,7 @@ def from_columns(
     arrays = {name: np.asarray(columns[name]) for name in [*needed, *helpful] if name in columns}
     n_rows = len(next(iter(arrays.values()), ()))
     catalogue = _convert(arrays, n_rows, survey, (), optional_bands)
-    return _training_rows(catalogue) if training else catalogue
+    return _training_rows(catalogue, optional_bands) if training else catalogue
 
 
 def _columns_of(
@@ -247,8 +247,8 @@ def _drop(catalogue: Catalogue, rows: NDArray[np.bool_], reason: str) -> Catalog
     return replace(catalogue[~rows], dropped=dropped)
 
 
-def _training_rows(catalogue: Catalogue) -> Catalogue:
-    """Rows to learn from, if there are enough of them and every band is in use."""
+def _training_rows(catalogue: Catalogue, optional_bands: Collection[str]) -> Catalogue:
+    """Rows to learn from, if there are enough of them and every band that must be is in use."""
     n_rows, n_wanted = len(catalogue) + sum(catalogue.dropped.values()), len(catalogue)
     z_spec = np.asarray(catalogue.z_spec, dtype=np.float64)
     # A placeholder such as 99 would stretch the redshift grid of every model.
@@ -259,8 +259,8 @@ def _training_rows(catalogue: Catalogue) -> Catalogue:
     catalogue = _drop(catalogue, is_placeholder, f"redshift above {LARGEST_REDSHIFT:g}")
     catalogue = _drop(catalogue, catalogue.photometry.n_observed == 0, "no band observed")
     counts = "; ".join(f"{n} {reason}" for reason, n in catalogue.dropped.items()) or "none"
+    found = "; ".join(f"{n} {what}" for what, n in catalogue.implausible.items())
     if len(catalogue) < FEWEST or 2 * len(catalogue) < n_wanted:
-        found = "; ".join(f"{n} {what}" for what, n in catalogue.implausible.items())
         msg = (
             f"expected at least {FEWEST} usable rows and half of all, found "
             f"{len(catalogue)} of {n_rows}; dropped: {counts}{f' ({found})' if found else ''}; "
@@ -268,13 +268,12 @@ def _training_rows(catalogue: Catalogue) -> Catalogue:
         )
         raise InputError(msg)
     unused = (catalogue.photometry.state == State.NOT_OBSERVED).all(axis=0)
-    if unused.any():
-        bands = [
-            band
-            for band, is_unused in zip(catalogue.photometry.bands, unused, strict=True)
-            if is_unused
-        ]
-        found = "; ".join(f"{n} {what}" for what, n in catalogue.implausible.items())
+    bands = [
+        band
+        for band, is_unused in zip(catalogue.photometry.bands, unused, strict=True)
+        if is_unused and band not in optional_bands
+    ]
+    if bands:
         msg = (
             f"band {', '.join(bands)} is observed in no row"
             f"{f' ({found})' if found else ''}; mend the catalogue, or leave it out of bands."
