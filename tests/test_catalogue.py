@@ -419,6 +419,21 @@ def test_fits_integers_know_their_null(tmp_path):
     assert read_columns(path)["flag"].to_pylist() == [1, None, 3]
 
 
+@pytest.mark.parametrize("code", ["PE(2)", "1PE(2)", "1QE(2)"])
+def test_a_fits_column_whose_rows_differ_in_length_is_told(tmp_path, code):
+    path = tmp_path / "lengths.fits"
+    values = np.array([np.ones(1, np.float32), np.ones(2, np.float32)], dtype=object)
+    kind = code.lstrip("1")[0]
+    fits.BinTableHDU.from_columns([fits.Column("v", f"{kind}E(2)", array=values)]).writeto(path)
+    header = path.read_bytes()
+    written = f"'{kind}E(2)   '".encode()
+    assert written in header
+    path.write_bytes(header.replace(written, f"'{code:<8}'".encode(), 1))
+
+    with pytest.raises(InputError, match="'v' must hold one number of values in every row"):
+        read_columns(path)
+
+
 def test_an_image_is_no_table(tmp_path):
     path = tmp_path / "image.fits"
     fits.PrimaryHDU(np.zeros((2, 2))).writeto(path)
