@@ -228,7 +228,8 @@ def add_conformal(model: PhotozModel | PhotozBlend, kept: Sample) -> None:
     model
         A fitted and calibrated model.
     kept
-        Galaxies that it has not seen.
+        Galaxies that neither its fit, nor its calibration, nor the choice of its parameters has
+        seen.
     """
     pits = pit(kept.z_spec, model.predict_pdf(kept.photometry))
     model.calibration = replace(

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from photoz.catalogue import Catalogue, find_files, read
 from photoz.columns import as_numbers
+from photoz.conformal import check_enough
 from photoz.datasets import DATASETS, fetch
 from photoz.errors import InputError
+from photoz.identity import uniform
 from photoz.pdf import FloatArray
 from photoz.photometry import State
 from photoz.sample import FittedSamples, Sample
@@ -59,9 +61,9 @@ class Samples(FittedSamples):
         Of the sorted lines ``id,part``.
     is_simulated
         Whether the galaxies are simulated, where that is known.
-    is_kept
-        Which of the fitted galaxies the final fit does not see, for conformal coverage; shape
-        ``(n_fitted,)``.
+    kept
+        Further galaxies that neither search, fit nor calibration sees, for conformal coverage;
+        None without it.
     """
 
     fitted_id: NDArray[np.str_]
@@ -75,17 +77,7 @@ class Samples(FittedSamples):
     sha256: str
     split_sha256: str
     is_simulated: bool
-    is_kept: NDArray[np.bool_]
-
-    @property
-    def final(self) -> Sample:
-        """Galaxies of the final fit."""
-        return self.fitted[~self.is_kept]
-
-    @property
-    def kept(self) -> Sample:
-        """Galaxies that no fit of the final model sees, for conformal coverage."""
-        return self.fitted[self.is_kept]
+    kept: Sample | None = None
 
     def summary(self) -> dict[str, Any]:
         """Sizes, rows left out and hash, as the report holds them."""
@@ -98,7 +90,7 @@ class Samples(FittedSamples):
             "implausible": self.implausible,
             "sha256": self.sha256,
             "simulated": self.is_simulated,
-            **({"n_conformal": int(self.is_kept.sum())} if self.is_kept.any() else {}),
+            **({} if self.kept is None else {"n_conformal": len(self.kept)}),
         }
 
     def describe(self) -> str:
@@ -149,7 +141,9 @@ def load_samples(experiment: Experiment, data: Path = Path("data")) -> Samples:
         seed=experiment.seed,
         official_test=official,
     )
-    rows = np.sort(np.concatenate([parts.train, parts.validation]))
+    known = np.sort(np.concatenate([parts.train, parts.validation]))
+    is_kept = _keep(experiment, parts.groups[known])
+    rows = known[~is_kept]
     tested = (official or catalogue)[parts.test]
     return Samples(
         fitted=_fitted(experiment, catalogue[rows]),
@@ -166,7 +160,7 @@ def load_samples(experiment: Experiment, data: Path = Path("data")) -> Samples:
         sha256=_hash_files([*train_paths, *test_paths]),
         split_sha256=parts.sha256,
         is_simulated=is_simulated,
-        is_kept=_keep(experiment, parts.groups[rows]),
+        kept=_sample(experiment, catalogue[known[is_kept]]) if is_kept.any() else None,
     )
 
 
@@ -237,12 +231,12 @@ def _fitted(experiment: Experiment, catalogue: Catalogue) -> Sample:
 
 
 def _keep(experiment: Experiment, groups: NDArray[Any]) -> NDArray[np.bool_]:
-    """Galaxies kept out of the final fit; groups of the split stay together."""
+    """Galaxies kept for conformal coverage; groups of the split stay together."""
     share = experiment.calibration.conformal
-    if share == 0:
-        return np.zeros(len(groups), dtype=np.bool_)
-    first = folds(groups, n_folds=round(1 / share), seed=experiment.seed + 1) == 0
-    return np.asarray(first, dtype=np.bool_)
+    is_kept = np.asarray(uniform(groups, f"folds {experiment.seed + 1}") < share, dtype=np.bool_)
+    if share > 0:
+        check_enough(int(is_kept.sum()))
+    return is_kept
 
 
 def _add(*counts: dict[str, int]) -> dict[str, int]:

@@ -140,6 +140,24 @@ def test_a_reliability_above_1_is_refused(with_columns):
         load_samples(experiment(path, catalogue={"reliability": "r"}))
 
 
+@pytest.mark.parametrize("share", [0.2, 0.4])
+def test_galaxies_kept_for_conformal_coverage_are_seen_by_nothing_else(catalogue_file, share):
+    whole = load_samples(experiment(catalogue_file))
+    samples = load_samples(experiment(catalogue_file, calibration={"conformal": share}))
+
+    parts = [samples.train.z_spec, samples.validation.z_spec, samples.kept.z_spec]
+    assert sorted(np.concatenate(parts)) == sorted(whole.fitted.z_spec)
+    assert len(samples.kept) / len(whole.fitted) == pytest.approx(share, abs=0.06)
+    assert samples.test_id.tolist() == whole.test_id.tolist()
+    assert samples.summary()["n_conformal"] == len(samples.kept)
+    assert len(samples.folds) == len(samples.fitted_id) == len(samples.fitted)
+
+
+def test_too_few_galaxies_for_conformal_coverage_are_told_before_any_fit(catalogue_file):
+    with pytest.raises(InputError, match="conformal coverage needs 39 galaxies or more"):
+        load_samples(experiment(catalogue_file, calibration={"conformal": 0.02}))
+
+
 def test_rows_left_out_are_counted(catalogue_file):
     samples = load_samples(experiment(catalogue_file, catalogue={"where": "redshift > 0.5"}))
 

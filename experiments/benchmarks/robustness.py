@@ -124,7 +124,6 @@ def degenerate(candidate: Candidate, samples: Samples) -> None:
         samples,
         fitted=Sample(train.photometry, train.z_spec),
         is_validation=sizes % 5 == 0,
-        is_kept=sizes < 0,
         folds=sizes % 5,
     )
     for tuned in ("bandwidth", "temperature"):
