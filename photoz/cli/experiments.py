@@ -69,7 +69,9 @@ def experiment(
     others help to search.
     """
     if workers > 1:  # read as the libraries are imported, here and in the other processes
-        threads = max(1, (os.cpu_count() or 1) // workers)
+        from photoz.environment import processors
+
+        threads = max(1, processors() // workers)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     from photoz.experiment import run
     from photoz.samples import load_samples

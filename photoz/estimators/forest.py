@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.tree import DecisionTreeRegressor
 
+from photoz.environment import processors
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
 from photoz.estimators.cosines import CosineRegression, cosines_of_rank
 from photoz.estimators.labels import Labels, trust
@@ -314,7 +314,7 @@ class ForestPhotoz(PhotozEstimator):
         self, task: Callable[[_Item], _Result], items: Iterable[_Item]
     ) -> list[_Result]:
         """Results of a task in the order of its items."""
-        with ThreadPoolExecutor(self.n_threads or os.cpu_count()) as pool:
+        with ThreadPoolExecutor(self.n_threads or processors()) as pool:
             return list(pool.map(task, items))
 
     def _save(self, directory: Path) -> None:
