@@ -101,7 +101,8 @@ class Pool:
         """Pool each fold with weights that were learned from the others.
 
         Takes the arguments of `fit`. The densities that come back may be scored with
-        `z_spec`, and a calibration be learned from them.
+        `z_spec`, and a calibration be learned from them: only which of the three kinds of
+        pool it is has been decided by all galaxies together.
         """
         return _choose(pzs, Truth.of(_checked(pzs)[0], z_spec, sample_weight, reliability), folds)[
             1
