@@ -144,6 +144,21 @@ class Photometry:
         unknown = (self.state == State.NOT_DETECTED) & np.isnan(self.flux_error)
         return replace(self, flux_error=np.where(unknown, depth, self.flux_error))
 
+    def without(self, hidden: NDArray[np.bool_]) -> Photometry:
+        """The photometry with some measurements as if they had not been observed.
+
+        Parameters
+        ----------
+        hidden
+            Which ones, shape ``(n_galaxies, n_bands)``.
+        """
+        return replace(
+            self,
+            flux=np.where(hidden, np.nan, self.flux),
+            flux_error=np.where(hidden, np.nan, self.flux_error),
+            state=np.where(hidden, np.uint8(State.NOT_OBSERVED), self.state),
+        )
+
 
 def photometry_from_columns(
     columns: Mapping[str, Any], survey: Survey, *, optional_bands: Collection[str] = ()

@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from photoz.errors import InputError
+from photoz.mock import make_mock_catalogue
 from photoz.photometry import ZERO_POINT, Photometry, State, photometry_from_columns
 from photoz.survey import Survey
 
@@ -25,6 +26,19 @@ def convert(survey, value, error, **columns):
     error_name = names.flux_error or names.flux_ivar or names.error
     given = {value_name: np.asarray(value), error_name: np.asarray(error), **columns}
     return photometry_from_columns(given, survey)
+
+
+def test_a_hidden_measurement_was_never_observed():
+    mock = make_mock_catalogue(20, random_state=0).photometry
+    hidden = np.zeros(mock.flux.shape, dtype=bool)
+    hidden[3, 1] = True
+
+    found = mock.without(hidden)
+
+    assert found.state[3, 1] == State.NOT_OBSERVED
+    assert np.isnan([found.flux[3, 1], found.flux_error[3, 1]]).all()
+    assert_array_equal(found.flux[~hidden], mock.flux[~hidden])
+    assert found.state.dtype == mock.state.dtype
 
 
 def test_a_magnitude_becomes_a_flux_in_njy():
