@@ -52,6 +52,7 @@ LIBRARIES = {
     "torch": ["estimators"],
     "safetensors": ["estimators"],
     "numba": ["kernels"],
+    "llvmlite": ["kernels"],
     "optuna": ["claim", "sampling", "search", "study"],
     "mlflow": ["tracking", "adapters.pyfunc"],
     "sqlalchemy": ["tracking"],

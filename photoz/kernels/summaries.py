@@ -17,7 +17,7 @@ __all__ = ["summarise"]
 _ODDS_WIDTH = 0.06
 _PEAK_SHARE = np.float32(0.1)
 
-# Points that a search of a level strides over at once.
+# Points that a search of a level strides over at once; it then halves its steps.
 _STRIDE = 8
 
 Cumulative = NDArray[np.float64]
@@ -50,13 +50,13 @@ def summarise(
     # a load of what it has just stored to another.
     work = np.empty((5, 1024 * ((block.n_z + LANES) // 1024 + 1) + 256), dtype=np.float32)
     p, before, logs = work[0], work[1], work[2]
-    cumulative = work[3:].reshape(-1)[: 2 * (block.n_z + LANES)].view(np.float64)
+    reached = work[3:].reshape(-1)[: 2 * (block.n_z + LANES)].view(np.float64)
     for k in range(len(log_beta)):
         low, row = block.support[k, 0], first + k
         n = take_support(block, k, p)
         calibrate(p, n, before, logs, block.step, steps, log_beta[k])
-        _summarise(p, n, cumulative, low, block.n_z, block.step, out, row)
-        _invert(p, n, cumulative, low, block.step, levels, out.quantiles, row)
+        _summarise(p, n, reached, low, block.n_z, block.step, out, row)
+        _invert(p, n, reached, low, block.step, levels, out.quantiles, row)
         if len(out.density):
             out.density[row] = 0
             factor = np.float32(1 / (block.step * integral(p, n)))
@@ -68,7 +68,7 @@ def summarise(
 def _summarise(
     p: Row,
     n: int,
-    cumulative: Cumulative,
+    reached: Cumulative,
     low: int,
     n_z: int,
     step: float,
@@ -76,7 +76,9 @@ def _summarise(
     row: int,
 ) -> None:
     """Write all but the quantiles. Within, redshifts are counted in steps from the support."""
-    total = accumulate(p, n, cumulative) - 0.5 * (p[0] + p[n - 1])
+    total = accumulate(p, n, reached) - 0.5 * (p[0] + p[n - 1])
+    for i in range(padded(n)):
+        reached[i] -= 0.5 * p[i]
     peak = peak_of(p, n)
     mode = peak + _vertex(p, n, peak, low, n_z)
     mean, std = _moments(p, n, peak)
@@ -84,9 +86,9 @@ def _summarise(
     out.mode[row] = step * (low + mode)
     out.mean[row] = step * (low + mean)
     out.std[row] = step * std
-    upper = _below(p, n, cumulative, mode + half)
-    out.odds[row] = (upper - _below(p, n, cumulative, mode - half)) / total
-    out.beyond[row] = 1 - _below(p, n, cumulative, n_z - 3.0 - low) / total
+    upper = _below(p, n, reached, mode + half)
+    out.odds[row] = (upper - _below(p, n, reached, mode - half)) / total
+    out.beyond[row] = 1 - _below(p, n, reached, n_z - 3.0 - low) / total
     out.n_peaks[row] = _count_peaks(p, n, _PEAK_SHARE * p[peak])
 
 
@@ -120,17 +122,18 @@ def _moments(p: Row, n: int, peak: int) -> tuple[float, float]:
 
 
 @part
-def _below(p: Row, n: int, cumulative: Cumulative, position: float) -> float:
+def _below(p: Row, n: int, reached: Cumulative, position: float) -> float:
     """Integral from the start of the support to a position."""
     cell = math.floor(position)
     if cell < 0:
         return 0.0
+    start = 0.5 * np.float64(p[0])
     if cell >= n - 1:
-        return cumulative[n - 1] - 0.5 * (p[0] + p[n - 1])
+        return reached[n - 1] - start
     offset = position - cell
     left, right = np.float64(p[cell]), np.float64(p[cell + 1])
     inside = left * offset + 0.5 * (right - left) * offset**2
-    return cumulative[cell] - 0.5 * (p[0] + left) + inside
+    return reached[cell] - start + inside
 
 
 @part
@@ -146,7 +149,7 @@ def _count_peaks(p: Row, n: int, threshold: np.float32) -> int:
 def _invert(
     p: Row,
     n: int,
-    cumulative: Cumulative,
+    reached: Cumulative,
     low: int,
     step: float,
     levels: NDArray[np.float64],
@@ -155,23 +158,20 @@ def _invert(
 ) -> None:
     """Redshifts at which the cumulative distribution reaches the levels."""
     start = 0.5 * np.float64(p[0])
-    total = cumulative[n - 1] - start - 0.5 * p[n - 1]
+    total = reached[n - 1] - start
+    for i in range(n - 1, n + _STRIDE):
+        reached[np.uint64(i)] = np.inf
     cell = 0
     for k in range(len(levels)):
         wanted = levels[k] * total + start
-        while cell < n - 2 - _STRIDE and _reached(p, cumulative, cell + _STRIDE) < wanted:
+        while reached[np.uint64(cell + _STRIDE)] < wanted:
             cell += _STRIDE
-        while cell < n - 2 and _reached(p, cumulative, cell + 1) < wanted:
-            cell += 1
-        missing = max(wanted - _reached(p, cumulative, cell), 0.0)
-        left, right = np.float64(p[cell]), np.float64(p[cell + 1])
+        cell += 4 if reached[np.uint64(cell + 4)] < wanted else 0
+        cell += 2 if reached[np.uint64(cell + 2)] < wanted else 0
+        cell += 1 if reached[np.uint64(cell + 1)] < wanted else 0
+        missing = max(wanted - reached[np.uint64(cell)], 0.0)
+        left, right = np.float64(p[np.uint64(cell)]), np.float64(p[np.uint64(cell + 1)])
         # The stable root of left t + (right - left) t^2 / 2 = missing, in steps.
         root = left + math.sqrt(max(left**2 + 2 * (right - left) * missing, 0.0))
         offset = 2 * missing / root if root > 0 else 0.0
         out[row, k] = step * (low + cell + min(offset, 1.0))
-
-
-@part
-def _reached(p: Row, cumulative: Cumulative, i: int) -> float:
-    """Integral up to a point, but for half of the first point."""
-    return cumulative[i] - 0.5 * p[i]
