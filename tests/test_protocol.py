@@ -40,6 +40,7 @@ def samples():
         sha256="",
         split_sha256="",
         is_simulated=True,
+        is_kept=rows < 0,
     )
 
 

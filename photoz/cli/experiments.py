@@ -69,9 +69,7 @@ def experiment(
     others help to search.
     """
     if workers > 1:  # read as the libraries are imported, here and in the other processes
-        from photoz.environment import processors
-
-        threads = max(1, processors() // workers)
+        threads = max(1, (os.cpu_count() or 1) // workers)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     from photoz.experiment import run
     from photoz.samples import load_samples
@@ -90,7 +88,7 @@ def experiment(
     if as_json:
         typer.echo(json.dumps(report))
     else:
-        _print_metrics(report, _metrics_table(report))
+        _print_metrics(report)
         typer.echo(f"report: {results / 'report.html'}")
     for name, reason in report["failed"].items():
         ERR.print(f"{name} failed: {reason}", style="red", markup=False, soft_wrap=True)
@@ -132,18 +130,17 @@ def report(
     file = directory / "report.json"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        table = _metrics_table(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        msg = f"expected the results of an experiment, found no readable {file}: {error!r}."
+    except (OSError, ValueError) as error:
+        msg = f"expected the results of an experiment, found no readable {file}: {error}."
         raise InputError(msg) from error
     if as_json:
         typer.echo(json.dumps(content))
         return
-    _print_metrics(content, table)
+    _print_metrics(content)
     typer.echo(f"report: {directory / 'report.html'}")
 
 
-def _metrics_table(content: dict[str, Any]) -> Table:
+def _print_metrics(content: dict[str, Any]) -> None:
     """Held-out metrics, each with half the width of its 95 % interval."""
     simulated = "simulated " if content["data"].get("simulated") else ""
     table = Table(
@@ -160,10 +157,6 @@ def _metrics_table(content: dict[str, Any]) -> Table:
             cells.append(f"{entry['test'][metric]:.{digits}f}\n[dim]± {half:.{digits}f}[/dim]")
         mark = " *" if name == content["champion"] else ""
         table.add_row(f"{name}{mark}", *cells)
-    return table
-
-
-def _print_metrics(content: dict[str, Any], table: Table) -> None:
     OUT.print(table)
     typer.echo("±: half of the 95 % interval.  *: champion, the best on validation rows.")
     if registered := content.get("registered"):

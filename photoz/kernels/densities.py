@@ -15,6 +15,7 @@ from photoz.estimators.smoothing import LOWEST_TAIL, gaussian_kernel
 from photoz.kernels.boosted import boost
 from photoz.kernels.forests import Forest, Smoothing, evaluate_forest, walk_forest
 from photoz.kernels.mixtures import evaluate_mixtures
+from photoz.kernels.networks import Networks
 from photoz.kernels.rounds import rounds_of
 from photoz.kernels.rows import LANES, Block, find_supports
 from photoz.pdf import FloatArray
@@ -56,14 +57,14 @@ class GridDensities:
 
 
 class NetworkDensities:
-    """Mixtures that a network gives: its matrix products are compiled as they are."""
+    """Mixtures that networks give."""
 
     def __init__(self, estimator: Any) -> None:  # noqa: ANN401 - of a family with heavy imports
-        self.estimator = estimator
+        self._networks = Networks(estimator)
 
     def of(self, X: Features) -> Fill:
         """Densities of galaxies."""
-        return _of_mixtures(*self.estimator.predict_mixture(X))
+        return _of_mixtures(*self._networks.mixtures(X))
 
 
 class BoostingDensities:
