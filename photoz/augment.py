@@ -119,7 +119,7 @@ def without_one_band(photometry: Photometry, random_state: int | None) -> Photom
     luck = np.where(observed, generator.random(observed.shape), -1)
     bands = np.arange(observed.shape[1])
     dropped = (luck.argmax(axis=1)[:, np.newaxis] == bands) & observed
-    return _without(photometry, dropped & (observed.sum(axis=1) > 1)[:, np.newaxis])
+    return photometry.without(dropped & (observed.sum(axis=1) > 1)[:, np.newaxis])
 
 
 def _drop_bands(
@@ -131,14 +131,4 @@ def _drop_bands(
     # A galaxy that would lose every band keeps its luckiest one.
     lost = (dropped == observed).all(axis=1)
     dropped[lost, luck[lost].argmax(axis=1)] = False
-    return _without(photometry, dropped)
-
-
-def _without(photometry: Photometry, dropped: NDArray[np.bool_]) -> Photometry:
-    """The photometry with some measurements, a mask of its shape, as not observed."""
-    return replace(
-        photometry,
-        flux=np.where(dropped, np.nan, photometry.flux),
-        flux_error=np.where(dropped, np.nan, photometry.flux_error),
-        state=np.where(dropped, State.NOT_OBSERVED, photometry.state).astype(np.uint8),
-    )
+    return photometry.without(dropped)

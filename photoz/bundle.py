@@ -134,7 +134,9 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise InputError(msg)
     try:
         check_files(directory, manifest["files"], _MANIFEST)
-    except (KeyError, TypeError, AttributeError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         msg = f"{file} does not list its files ({error!r}); export the model again."
         raise InputError(msg) from error
     return dict(manifest)
@@ -148,13 +150,16 @@ def _load_directory(directory: Path, *, verify: bool) -> PhotozModel | PhotozBle
             seen = np.fromfile(directory / _SEEN, dtype="<u8").astype(np.uint64)
             for member in _members(model):
                 member.seen = seen
-    except InputError:
+        if verify:
+            _replay(model, manifest["golden"], directory)
+    except (InputError, ImportError, MemoryError):
         raise
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        msg = f"the weights in {directory} cannot be read ({error}); export the model again."
+    except Exception as error:  # weights that are none can make a library raise anything
+        msg = (
+            f"the weights in {directory} cannot be read ({type(error).__name__}: {error}); "
+            "export the model again."
+        )
         raise InputError(msg) from error
-    if verify:
-        _replay(model, manifest["golden"], directory)
     return model
 
 
@@ -205,6 +210,11 @@ def _restore(manifest: Mapping[str, Any], directory: Path) -> PhotozModel | Phot
     survey = Survey.model_validate(manifest["survey"])
     if manifest["estimator"] != "blend":
         return _restore_model(manifest, survey, directory)
+    for name in manifest["members"]:
+        # A name such as ../x would lead to files that nothing vouches for.
+        if f"members/{name}/estimator/estimator.json" not in manifest["files"]:
+            msg = f"unsafe bundle {directory}: its member {name!r} is not among its files."
+            raise InputError(msg)
     calibration = manifest["calibration"]
     blend = PhotozBlend(
         {

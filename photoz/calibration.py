@@ -102,7 +102,8 @@ class Calibration:
         """Calibrate each fold with what was learned from the others.
 
         Takes the arguments of `fit`. No galaxy has a part in its own calibration, so the
-        densities that come back may be scored with `z_spec`.
+        densities that come back may be scored with `z_spec`: but for the two decisions
+        whether to take a step at all, which all galaxies make together.
         """
         truth = Truth.of(pz, z_spec, sample_weight, reliability)
         problem = _Problem(pz, truth, _check_features(X, pz), tuple(magnitude_columns))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from photoz.calibration import Calibration
 from photoz.datasets import DATASETS
 from photoz.errors import without_password
 from photoz.evaluation import Evaluation
@@ -165,7 +166,8 @@ def _limits(samples: Samples) -> CardSection:
 
 
 def _calibration(outcome: Outcome) -> CardSection:
-    if getattr(outcome.model, "calibration", None) is None:
+    calibration: Calibration | None = getattr(outcome.model, "calibration", None)
+    if calibration is None:
         return CardSection("Calibration", "None.")
     worst, metrics = outcome.test.worst_cell, outcome.test.metrics
     local = (
@@ -174,11 +176,18 @@ def _calibration(outcome: Outcome) -> CardSection:
         if worst.miscoverage > 0
         else "In no cell of magnitude, colour, z_phot or missing bands is it off beyond chance."
     )
+    kept = calibration.conformal
+    claim = (
+        "This is measured, not a finite-sample guarantee."
+        if kept is None
+        else f"Last come the ranks of {kept.n_galaxies} galaxies that nothing else has seen: on "
+        "the mean over galaxies like those, intervals hold at least what they state."
+    )
     text = (
         f"Learned from p(z) of {outcome.held_back.n_complete} fitted galaxies, each by a fit "
         f"that has not seen it. Held out, {metrics['coverage_68']:.3f} of the redshifts lie in "
         f"the central 68 % and {metrics['coverage_95']:.3f} in the central 95 % of p(z). {local} "
-        "This is measured, not a finite-sample guarantee."
+        f"{claim}"
     )
     return CardSection("Calibration", text)
 

@@ -13,11 +13,21 @@ from photoz.errors import InputError
 from photoz.pdf import FloatArray
 from photoz.resolution import normalise
 
-__all__ = ["ConformalMap"]
+__all__ = ["ConformalMap", "check_enough"]
 
 _LEVELS = (0.025, 0.05, 0.1, 0.16, 0.25, 0.375, 0.5, 0.625, 0.75, 0.84, 0.9, 0.95, 0.975)
 _FEWEST = 39
 """Fewest galaxies whose order statistics reach the levels .025 and .975."""
+
+
+def check_enough(n_galaxies: int) -> None:
+    """Raise `InputError` if a map cannot be learned from so few galaxies."""
+    if n_galaxies < _FEWEST:
+        msg = (
+            f"conformal coverage needs {_FEWEST} galaxies or more kept apart, got "
+            f"{n_galaxies}; raise [calibration] conformal or take more galaxies."
+        )
+        raise InputError(msg)
 
 
 @dataclass(frozen=True)
@@ -64,12 +74,7 @@ class ConformalMap:
         """
         ordered = np.sort(np.asarray(pit, dtype=np.float64))
         n_galaxies = len(ordered)
-        if n_galaxies < _FEWEST:
-            msg = (
-                f"conformal coverage needs {_FEWEST} galaxies or more kept apart, got "
-                f"{n_galaxies}; raise [calibration] conformal or take more galaxies."
-            )
-            raise InputError(msg)
+        check_enough(n_galaxies)
         # Rounded outwards, so that intervals hold no less than they state.
         levels = np.array(_LEVELS) * (n_galaxies + 1)
         ranks = np.where(levels < (n_galaxies + 1) / 2, np.floor(levels), np.ceil(levels))

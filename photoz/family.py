@@ -97,12 +97,12 @@ class Family:
         """
         held_back = hold_back(candidate, self.samples)
         started = time.perf_counter()
-        model = candidate.fit(self.samples.final)
+        model = candidate.fit(self.samples.fitted)
         fit_seconds = time.perf_counter() - started
         validated = held_back.complete.pz
         if self.name not in FLOORS:
             model.calibration, validated = calibrate(model.features, held_back)
-            if self.samples.is_kept.any():
+            if self.samples.kept is not None:
                 add_conformal(model, self.samples.kept)
         outcome = test_model(
             self.name,
@@ -137,5 +137,6 @@ class Family:
             self._space,
             {"metric": experiment.search.metric, "seed": experiment.seed},
             photoz.__version__,
+            *([{"conformal": share}] if (share := experiment.calibration.conformal) else []),
             *([dict(self.warm_start)] if self.warm_start else []),
         )

@@ -193,7 +193,7 @@ def _texts(values: NDArray[Any]) -> list[str]:
 
 
 def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _is_missing(value: object) -> bool:

@@ -88,7 +88,7 @@ class PhotozModel:
     ...     photoz.ForestPhotoz(n_trees=10, z_max=3, random_state=0),
     ... )
     >>> model.fit(mock.photometry[:500], mock.z_spec[:500]).predict_pdf(mock.photometry[500:])
-    RedshiftPDF(100 galaxies, 501 redshifts from 0 to 3)
+    RedshiftPDF(100 galaxies, 751 redshifts from 0 to 3)
     """
 
     def __init__(

@@ -146,7 +146,7 @@ def blend_families(members: Mapping[str, Outcome], samples: Samples, seed: int) 
         {name: member.model for name, member in members.items()},
         {name: member.held_back for name, member in members.items()},
     )
-    if samples.is_kept.any():
+    if samples.kept is not None:
         add_conformal(model, samples.kept)
     return test_model(
         "blend",

@@ -144,6 +144,21 @@ class Photometry:
         unknown = (self.state == State.NOT_DETECTED) & np.isnan(self.flux_error)
         return replace(self, flux_error=np.where(unknown, depth, self.flux_error))
 
+    def without(self, hidden: NDArray[np.bool_]) -> Photometry:
+        """The photometry with some measurements as if they had not been observed.
+
+        Parameters
+        ----------
+        hidden
+            Which ones, shape ``(n_galaxies, n_bands)``.
+        """
+        return replace(
+            self,
+            flux=np.where(hidden, np.nan, self.flux),
+            flux_error=np.where(hidden, np.nan, self.flux_error),
+            state=np.where(hidden, np.uint8(State.NOT_OBSERVED), self.state),
+        )
+
 
 def photometry_from_columns(
     columns: Mapping[str, Any], survey: Survey, *, optional_bands: Collection[str] = ()
@@ -215,16 +230,19 @@ class _BandSource:
     @classmethod
     def of(cls, columns: Mapping[str, Any], survey: Survey, band: str) -> _BandSource:
         names = survey.band_columns(band)
-        value = names.flux or names.magnitude or ""
-        error = names.flux_ivar or names.flux_error or names.error or ""
+        named = names.flux or names.magnitude or ""
+        value = as_numbers(columns[named], named)
+        source = names.flux_ivar or names.flux_error or names.error or ""
+        if isinstance(source, str):
+            error = as_numbers(columns[source], source)
+        else:
+            error = np.full(value.shape, source)
         extinction = None
         if names.extinction is not None:
             extinction = as_numbers(columns[names.extinction], names.extinction)
         elif survey.ebv is not None:
             extinction = survey.a_ebv[band] * as_numbers(columns[survey.ebv], survey.ebv)
-        return cls(
-            as_numbers(columns[value], value), as_numbers(columns[error], error), extinction
-        )
+        return cls(value, error, extinction)
 
     def __getitem__(
         self, rows: slice

@@ -101,7 +101,8 @@ class Pool:
         """Pool each fold with weights that were learned from the others.
 
         Takes the arguments of `fit`. The densities that come back may be scored with
-        `z_spec`, and a calibration be learned from them.
+        `z_spec`, and a calibration be learned from them: only which of the three kinds of
+        pool it is has been decided by all galaxies together.
         """
         return _choose(pzs, Truth.of(_checked(pzs)[0], z_spec, sample_weight, reliability), folds)[
             1
@@ -217,6 +218,8 @@ def _keeps_mean_redshift(pz: RedshiftPDF, truth: Truth) -> bool:
     trust = truth.trust(pz.at(truth.z_spec))
     order = np.argsort(pz.median(), kind="stable")
     for rows in np.array_split(order, _N_BINS):
+        if not trust[rows].any():
+            continue  # such galaxies do not count
         shift, spread = np.average(error[rows], weights=trust[rows]), error[rows].std()
         allowed = 0.002 * (1 + truth.z_spec[rows].mean()) + 2 * spread / len(rows) ** 0.5
         if abs(shift) > allowed:

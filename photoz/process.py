@@ -35,10 +35,13 @@ def process_name(pid: int) -> str | None:
         return None
     except PermissionError:
         pass  # it lives, under another user
-    stat = Path(f"/proc/{pid}/stat")
-    if not stat.exists():
+    if not Path("/proc/self/stat").exists():
         return f"{platform.node()}:{pid}"
-    state, *numbers = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return None  # it has ended since
+    state, *numbers = stat.rpartition(")")[2].split()
     return None if state == "Z" else f"{platform.node()}:{pid}:{numbers[18]}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from photoz.augment import Augmentation
 from photoz.blend import PhotozBlend
 from photoz.calibration import Calibration
 from photoz.conformal import ConformalMap
+from photoz.environment import processors
 from photoz.estimators import get_estimator
 from photoz.estimators.base import OnStep
 from photoz.features import PhotometricFeatures
@@ -166,7 +166,7 @@ def hold_back(candidate: Candidate, samples: FittedSamples) -> HeldBack:
     places = [np.flatnonzero(is_unseen[galaxy]) for _, is_unseen in fits]
 
     # Networks train in one thread each; a fit gives the same whatever runs beside it.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(processors()) as pool:
         models = list(pool.map(candidate.fit_fold, [fitted for fitted, _ in fits]))
     parts = [
         model.predict_pdf(everyone.photometry[place], calibrated=False)
@@ -228,7 +228,8 @@ def add_conformal(model: PhotozModel | PhotozBlend, kept: Sample) -> None:
     model
         A fitted and calibrated model.
     kept
-        Galaxies that it has not seen.
+        Galaxies that neither its fit, nor its calibration, nor the choice of its parameters has
+        seen.
     """
     pits = pit(kept.z_spec, model.predict_pdf(kept.photometry))
     model.calibration = replace(

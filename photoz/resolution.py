@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 
 from photoz.pdf import FloatArray, RedshiftPDF
 
-__all__ = ["TINY", "blocks", "enclosing_points", "keep_resolved", "normalise", "sharpness"]
+__all__ = [
+    "TINY",
+    "blocks",
+    "enclosing_points",
+    "keep_resolved",
+    "n_points",
+    "normalise",
+    "sharpness",
+]
 
 TINY = np.float32(1e-30)
 """Smallest density whose logarithm is taken."""
@@ -21,6 +29,14 @@ _TWO_STEPS = np.float32(0.25)
 # Height times step of a Gaussian of two steps that holds a tenth of the probability; lower
 # peaks, such as the bumps of a forest's wide p(z), weigh too little to need resolving.
 _NOTABLE = 0.02
+# No density is narrower than two steps: a broad survey's grid must not blur its best galaxies.
+_STEP = 0.004
+_N_Z_LIMITS = (301, 2001)
+
+
+def n_points(z_max: float) -> int:
+    """Points of a redshift grid from 0 to `z_max`: steps of 0.004 or finer, within reason."""
+    return int(np.clip(np.ceil(z_max / _STEP) + 1, *_N_Z_LIMITS))
 
 
 def blocks(pz: RedshiftPDF) -> list[slice]:

@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 from photoz.augment import without_one_band
 from photoz.pdf import FloatArray
 from photoz.photometry import Photometry
+from photoz.resolution import n_points
 
 __all__ = ["FittedSamples", "Sample"]
 
-# No density is narrower than two steps: a broad survey's grid must not blur its best galaxies.
-_STEP = 0.004
-_N_Z_LIMITS = (301, 1001)
 # From this many rows on the validation rows alone serve for what five folds serve for below.
 _MANY_ROWS = 50_000
 
@@ -110,5 +108,5 @@ class FittedSamples:
 
     @property
     def n_z(self) -> int:
-        """Points of the redshift grid: steps of 0.004 or finer, within reason."""
-        return int(np.clip(np.ceil(self.z_max / _STEP) + 1, *_N_Z_LIMITS))
+        """Points of the redshift grid."""
+        return n_points(self.z_max)

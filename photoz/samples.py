@@ -12,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photoz.catalogue import Catalogue, find_files, read
+from photoz.columns import as_numbers
+from photoz.conformal import check_enough
 from photoz.datasets import DATASETS, fetch
 from photoz.errors import InputError
+from photoz.identity import uniform
 from photoz.pdf import FloatArray
 from photoz.photometry import State
 from photoz.sample import FittedSamples, Sample
 from photoz.settings import Experiment
-from photoz.split import Split, folds, split
+from photoz.split import folds, split
 from photoz.survey import Survey
 
 __all__ = ["Samples", "load_samples"]
@@ -58,9 +61,9 @@ class Samples(FittedSamples):
         Of the sorted lines ``id,part``.
     is_simulated
         Whether the galaxies are simulated, where that is known.
-    is_kept
-        Which of the fitted galaxies the final fit does not see, for conformal coverage; shape
-        ``(n_fitted,)``.
+    kept
+        Further galaxies that neither search, fit nor calibration sees, for conformal coverage;
+        None without it.
     """
 
     fitted_id: NDArray[np.str_]
@@ -74,17 +77,7 @@ class Samples(FittedSamples):
     sha256: str
     split_sha256: str
     is_simulated: bool
-    is_kept: NDArray[np.bool_]
-
-    @property
-    def final(self) -> Sample:
-        """Galaxies of the final fit."""
-        return self.fitted[~self.is_kept]
-
-    @property
-    def kept(self) -> Sample:
-        """Galaxies that no fit of the final model sees, for conformal coverage."""
-        return self.fitted[self.is_kept]
+    kept: Sample | None = None
 
     def summary(self) -> dict[str, Any]:
         """Sizes, rows left out and hash, as the report holds them."""
@@ -97,7 +90,7 @@ class Samples(FittedSamples):
             "implausible": self.implausible,
             "sha256": self.sha256,
             "simulated": self.is_simulated,
-            **({"n_conformal": int(self.is_kept.sum())} if self.is_kept.any() else {}),
+            **({} if self.kept is None else {"n_conformal": len(self.kept)}),
         }
 
     def describe(self) -> str:
@@ -148,16 +141,18 @@ def load_samples(experiment: Experiment, data: Path = Path("data")) -> Samples:
         seed=experiment.seed,
         official_test=official,
     )
-    rows = np.sort(np.concatenate([parts.train, parts.validation]))
+    known = np.sort(np.concatenate([parts.train, parts.validation]))
+    is_kept = _keep(experiment, parts.groups[known])
+    rows = known[~is_kept]
     tested = (official or catalogue)[parts.test]
     return Samples(
-        fitted=_sample(experiment, catalogue[rows]),
+        fitted=_fitted(experiment, catalogue[rows]),
         is_validation=np.isin(rows, parts.validation),
         folds=folds(parts.groups[rows], n_folds=_N_FOLDS, seed=experiment.seed),
         fitted_id=parts.identities[rows],
         fitted_groups=None if experiment.split.by == "random" else parts.groups[rows],
         test=_sample(experiment, tested),
-        test_id=_ids(tested, parts),
+        test_id=tested.object_id,
         test_groups=parts.test_groups,
         survey=survey,
         dropped=_add(parts.dropped, catalogue.dropped, official.dropped if official else {}),
@@ -165,20 +160,23 @@ def load_samples(experiment: Experiment, data: Path = Path("data")) -> Samples:
         sha256=_hash_files([*train_paths, *test_paths]),
         split_sha256=parts.sha256,
         is_simulated=is_simulated,
-        is_kept=_keep(experiment, parts.groups[rows]),
+        kept=_sample(experiment, catalogue[known[is_kept]]) if is_kept.any() else None,
     )
 
 
 def _find(experiment: Experiment, data: Path) -> tuple[list[Path], list[Path], bool]:
     """Files of the catalogue and of its official test part, and whether they are simulated."""
     table = experiment.catalogue
-    if table.dataset is not None:
-        files = fetch(table.dataset, data)
-        simulated = "simulated" in DATASETS[table.dataset].description.lower()
-        return [files.train], [files.test] if files.test else [], simulated
-    paths = [experiment.directory / path for path in table.path or ()]
-    test_paths = [experiment.directory / path for path in table.test_path or ()]
-    return find_files(paths), find_files(test_paths) if test_paths else [], False
+    named = [experiment.directory / path for path in table.test_path or ()]
+    test_paths = find_files(named) if named else []
+    if table.dataset is None:
+        paths = [experiment.directory / path for path in table.path or ()]
+        return find_files(paths), test_paths, False
+    files = fetch(table.dataset, data)
+    if not test_paths and files.test is not None:
+        test_paths = [files.test]
+    simulated = "simulated" in DATASETS[table.dataset].description.lower()
+    return [files.train], test_paths, simulated
 
 
 def _read(experiment: Experiment, survey: Survey, paths: list[Path]) -> Catalogue:
@@ -193,7 +191,7 @@ def _sample(experiment: Experiment, catalogue: Catalogue) -> Sample:
     table = experiment.catalogue
     reliability: FloatArray | None = None
     if isinstance(table.reliability, str):
-        reliability = _numbers(catalogue, table.reliability)
+        reliability = _numbers(catalogue, table.reliability, highest=1)
     elif table.reliability is not None and table.reliability < 1:
         reliability = np.full(len(catalogue), table.reliability)
     return Sample(
@@ -204,30 +202,41 @@ def _sample(experiment: Experiment, catalogue: Catalogue) -> Sample:
     )
 
 
-def _numbers(catalogue: Catalogue, column: str) -> FloatArray:
-    values = catalogue.extra[column]
-    try:
-        numbers = np.asarray(values, dtype=np.float64)
-    except ValueError as error:
-        msg = f"column {column!r} must hold numbers ({error}); mend it or leave it out."
-        raise InputError(msg) from error
-    if not (np.isfinite(numbers) & (numbers >= 0)).all():
-        msg = f"column {column!r} must hold finite numbers from 0; mend it or drop such rows."
+def _numbers(catalogue: Catalogue, column: str, *, highest: float = np.inf) -> FloatArray:
+    """A column of numbers from 0 up."""
+    numbers = np.asarray(as_numbers(catalogue.extra[column], column), dtype=np.float64)
+    n_wrong = int((~(np.isfinite(numbers) & (numbers >= 0) & (numbers <= highest))).sum())
+    if n_wrong:
+        upper = "" if highest == np.inf else f" to {highest:g}"
+        msg = (
+            f"column {column!r} must hold finite numbers from 0{upper}, found {n_wrong} rows "
+            "without; mend it or drop such rows."
+        )
         raise InputError(msg)
     return numbers
 
 
+def _fitted(experiment: Experiment, catalogue: Catalogue) -> Sample:
+    """Galaxies to fit, some of which must count."""
+    sample = _sample(experiment, catalogue)
+    for name in ("weight", "reliability"):
+        values = getattr(sample, name)
+        if values is not None and not values.any():
+            msg = (
+                f"expected galaxies of {name} above 0 to fit, found none in the column "
+                f"{getattr(experiment.catalogue, name)!r}; mend it or leave {name} out."
+            )
+            raise InputError(msg)
+    return sample
+
+
 def _keep(experiment: Experiment, groups: NDArray[Any]) -> NDArray[np.bool_]:
-    """Galaxies kept out of the final fit; groups of the split stay together."""
+    """Galaxies kept for conformal coverage; groups of the split stay together."""
     share = experiment.calibration.conformal
-    if share == 0:
-        return np.zeros(len(groups), dtype=np.bool_)
-    first = folds(groups, n_folds=round(1 / share), seed=experiment.seed + 1) == 0
-    return np.asarray(first, dtype=np.bool_)
-
-
-def _ids(catalogue: Catalogue, parts: Split) -> NDArray[Any]:
-    return parts.test if catalogue.object_id is None else catalogue.object_id
+    is_kept = np.asarray(uniform(groups, f"folds {experiment.seed + 1}") < share, dtype=np.bool_)
+    if share > 0:
+        check_enough(int(is_kept.sum()))
+    return is_kept
 
 
 def _add(*counts: dict[str, int]) -> dict[str, int]:

@@ -25,6 +25,7 @@ from photoz.settings_tables import (
     TrackingSettings,
     as_tuple,
     parse_searched,
+    tried,
 )
 from photoz.survey import Survey, load_survey, suggest
 
@@ -59,7 +60,7 @@ class Experiment(Settings):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     catalogue: CatalogueSettings
     survey: dict[str, Any] | None = None
     split: SplitSettings = SplitSettings()
@@ -97,9 +98,10 @@ class Experiment(Settings):
         except ValueError as error:
             msg = f"{path}: expected an experiment in TOML, found a mistake: {error}."
             raise InputError(msg) from error
+        given = {"name": path.stem, **keys}
         try:
-            given = {"name": path.stem, **keys}
-            return cls(**{**given, "directory": path.parent, "source": source})
+            _check_keys(given)
+            return cls(**given, directory=path.parent, source=source)
         except InputError as error:
             msg = f"{path}: {error}"
             raise InputError(msg) from None
@@ -200,6 +202,16 @@ class Experiment(Settings):
         return space, {key: value for key, value in wanted.items() if key not in space}
 
 
+def _check_keys(keys: Mapping[str, Any]) -> None:
+    """Refuse what is an attribute of an experiment but no key of its file."""
+    fields = Experiment.model_fields
+    for key in keys:
+        if key in fields and fields[key].exclude:
+            known = [name for name, field in fields.items() if not field.exclude]
+            msg = f"unknown key {key!r}; the keys are {', '.join(known)}."
+            raise InputError(msg)
+
+
 def _check_table(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
     if name not in registered_estimators():
         known = [*registered_estimators(), _BLEND]
@@ -215,7 +227,15 @@ def _check_table(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
                 f"the keys are {', '.join(parameters)}."
             )
             raise ValueError(msg)
-    return {key: parse_searched(value) for key, value in table.items()}
+    values = {key: parse_searched(value) for key, value in table.items()}
+    try:
+        for key, value in values.items():
+            for one in tried(value):
+                get_estimator(name).check_parameter(key, one)
+    except InputError as error:
+        msg = f"in [estimators.{name}], {error}"
+        raise ValueError(msg) from None
+    return values
 
 
 def _check_blend(table: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,12 +245,16 @@ def _check_blend(table: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[st
             raise ValueError(msg)
     if "members" not in table:
         return {}
-    members = tuple(as_tuple(table["members"]))
+    members = as_tuple(table["members"])
+    is_list = isinstance(members, list | tuple) and all(isinstance(it, str) for it in members)
+    if not is_list or not members or len(set(members)) < len(members):
+        msg = f"members of the blend must be a list of different estimators, got {members!r}."
+        raise ValueError(msg)
     for member in members:
         if member not in tables or member in (_BLEND, *FLOORS):
             msg = f"blend member {member!r} is not among the estimators of this file."
             raise ValueError(msg)
-    return {"members": members}
+    return {"members": tuple(members)}
 
 
 def _explain(error: ValidationError, root: type[BaseModel]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -15,6 +17,7 @@ from pydantic import (
 )
 
 from photoz.estimators.base import Choice, Range
+from photoz.estimators.limits import Limits
 
 __all__ = [
     "AugmentSettings",
@@ -28,13 +31,14 @@ __all__ = [
     "TrackingSettings",
     "as_tuple",
     "parse_searched",
+    "tried",
 ]
 
 
 class Settings(BaseModel):
     """A table whose keys and kinds of values are known, and which does not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
@@ -65,7 +69,8 @@ def _parse_range(low: Any, high: Any, log: Any) -> Range:  # noqa: ANN401
     numbers = all(
         isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)
     )
-    if not numbers or not isinstance(log, bool) or not low < high or (log and not low > 0):
+    is_range = numbers and -math.inf < low < high < math.inf
+    if not is_range or not isinstance(log, bool) or (log and not low > 0):
         msg = (
             f"expected numbers low < high, above 0 where log = true, got low = {low!r}, "
             f"high = {high!r}, log = {log!r}."
@@ -116,6 +121,13 @@ class SplitSettings(Settings):
         return self
 
 
+def tried(value: Any) -> Collection[Any]:  # noqa: ANN401 - whatever `parse_searched` gives
+    """What a search may try: a value, the choices, or the ends of a range."""
+    if isinstance(value, Range):
+        return value.low, value.high
+    return value.options if isinstance(value, Choice) else (value,)
+
+
 class AugmentSettings(Settings):
     """Table ``[augment]``: noisy copies of the training galaxies."""
 
@@ -124,12 +136,27 @@ class AugmentSettings(Settings):
     depth_scale: float = Field(default=3.0, ge=0)
     band_dropout: float = Field(default=0.0, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for value in tried(self.noise_copies):
+            Limits(0, whole=True).check("noise_copies", value)
+        for value in tried(self.noise_scale):
+            Limits(0).check("noise_scale", value)
+        return self
+
 
 class FeatureSettings(Settings):
     """Table ``[features]``."""
 
     errors: Searched = Choice((True, False))
     extra: Names = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not all(isinstance(value, bool) for value in tried(self.errors)):
+            msg = f"errors must be true, false or choices of them, got {self.errors!r}."
+            raise ValueError(msg)
+        return self
 
 
 class CalibrationSettings(Settings):

@@ -39,7 +39,7 @@ class BandColumns(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     magnitude: str | None = None
-    error: str | None = None
+    error: str | float | None = None
     flux: str | None = None
     flux_error: str | None = None
     flux_ivar: str | None = None
@@ -47,7 +47,7 @@ class BandColumns(BaseModel):
 
     def names(self) -> list[str]:
         """Names of the columns, without the ones that do not exist."""
-        return [name for name in self.model_dump().values() if name is not None]
+        return [name for name in self.model_dump().values() if isinstance(name, str)]
 
 
 class Survey(BaseModel):
@@ -62,7 +62,8 @@ class Survey(BaseModel):
     bands
         Names of the bands, in the order in which models use them.
     magnitude, error
-        Patterns of the AB magnitudes and of their 1-sigma errors (mag).
+        Patterns of the AB magnitudes and of their 1-sigma errors (mag). Where there are no
+        columns of errors, `error` is a number: the error that every magnitude is taken to have.
     flux, flux_error, flux_ivar
         Patterns of the fluxes and of either their 1-sigma errors or inverse variances.
     flux_unit, zero_point
@@ -113,7 +114,7 @@ class Survey(BaseModel):
 
     bands: tuple[str, ...]
     magnitude: str | None = None
-    error: str | None = None
+    error: str | float | None = None
     flux: str | None = None
     flux_error: str | None = None
     flux_ivar: str | None = None
@@ -221,12 +222,12 @@ class Survey(BaseModel):
 
     def band_columns(self, band: str) -> BandColumns:
         """Names of the columns of one band."""
-        names = {}
+        names: dict[str, Any] = {}
         for key in BandColumns.model_fields:
-            pattern: str | None = getattr(self, key)
+            pattern: str | float | None = getattr(self, key)
             exception = getattr(self.columns.get(band), key, None)
-            default = None if pattern is None else pattern.replace("{band}", band)
-            names[key] = exception or default
+            default = pattern.replace("{band}", band) if isinstance(pattern, str) else pattern
+            names[key] = default if exception is None else exception
         return BandColumns(**names)
 
     def columns_needed(self, bands: Iterable[str] | None = None) -> list[str]:

@@ -45,7 +45,7 @@ def check_keys(keys: Keys, columns: Mapping[str, Keys]) -> None:
     for key in ("depth", "softening", "a_ebv", "columns"):
         _check_bands(key, keys[key], columns)
     _check_measurements(keys, columns)
-    _check_numbers(keys)
+    _check_numbers(keys, columns)
     _check_extinction(keys, columns)
     _check_distinct(columns)
 
@@ -86,12 +86,17 @@ def _check_measurements(keys: Keys, columns: Mapping[str, Keys]) -> None:
             raise ValueError(msg)
 
 
-def _check_numbers(keys: Keys) -> None:
+def _check_numbers(keys: Keys, columns: Mapping[str, Keys]) -> None:
     for key in ("depth", "softening", "a_ebv"):
         for band, number in keys[key].items():
             if not 0 < number < inf:
                 msg = f"{key} of band {band!r} must be a number above 0, got {number}."
                 raise ValueError(msg)
+    for band, names in columns.items():
+        error = names["error"]
+        if isinstance(error, float) and not 0 < error < inf:
+            msg = f"error of band {band!r} must be a column or a number above 0, got {error}."
+            raise ValueError(msg)
     zero_point = keys["zero_point"]
     if zero_point is not None and not isfinite(zero_point):
         msg = f"zero_point must be an AB magnitude, got {zero_point}."
@@ -118,7 +123,7 @@ def _check_distinct(columns: Mapping[str, Keys]) -> None:
     owners: dict[tuple[str, str], str] = {}
     for band, names in columns.items():
         for key, name in names.items():
-            owner = owners.setdefault((key, name), band) if name is not None else band
+            owner = owners.setdefault((key, name), band) if isinstance(name, str) else band
             if owner != band:
                 msg = (
                     f"{key} of bands {owner!r} and {band!r} is the same column {name!r}; "

@@ -189,14 +189,25 @@ def test_a_hats_catalogue_says_what_its_flags_and_levels_are(hats, bundle, tmp_p
 
 def test_existing_output_is_not_overwritten_unless_told(hats, bundle, tmp_path):
     out = tmp_path / "out"
-    out.mkdir()
-    (out / "precious").write_text("x")
+    score_hats(bundle, hats, out, pdf="none")
+    (out / "mark").touch()
     with pytest.raises(InputError, match=r"exists; .*--overwrite"):
         score_hats(bundle, hats, out, pdf="none")
 
-    assert (out / "precious").exists()
+    assert (out / "mark").exists()
     score_hats(bundle, hats, out, pdf="none", overwrite=True)
-    assert not (out / "precious").exists()
+    assert not (out / "mark").exists()
+
+
+def test_nothing_but_a_hats_catalogue_is_overwritten(hats, bundle, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "precious").write_text("x")
+
+    with pytest.raises(InputError, match=r"or an earlier output with collection\.properties"):
+        score_hats(bundle, hats, out, pdf="none", overwrite=True)
+
+    assert (out / "precious").exists()
 
 
 def test_the_catalogue_itself_is_never_overwritten(hats, bundle):

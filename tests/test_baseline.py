@@ -86,7 +86,13 @@ def test_copies_of_a_galaxy_do_not_narrow_the_bandwidth():
     assert chosen["bandwidth"] > 0.1
 
 
-@pytest.mark.parametrize("parameters", [{"n_neighbours": 0}, {"bandwidth": 0.0}])
-def test_wrong_parameter_is_an_error(parameters):
-    with pytest.raises(ValueError, match="n_neighbours must be at least 1 and bandwidth above 0"):
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"n_neighbours": 0}, "n_neighbours must be a whole number, at least 1, got 0"),
+        ({"bandwidth": 0.0}, "bandwidth must be a number, above 0, or None to be chosen, got 0.0"),
+    ],
+)
+def test_wrong_parameter_is_an_error(parameters, message):
+    with pytest.raises(ValueError, match=message):
         KnnPhotoz(**parameters).fit(*make_galaxies(50))

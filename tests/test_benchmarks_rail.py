@@ -28,7 +28,9 @@ from experiments.benchmarks.rail_table import (
     tables,
     where_rail_wins,
 )
+from experiments.benchmarks.rail_task import on_grid
 from experiments.benchmarks.rail_tasks import SEARCHED, Task, our_tasks, rail_tasks
+from photoz.adapters.qp import to_qp
 from photoz.estimators.base import Choice
 from photoz.evaluation import losses
 from photoz.photometry import State
@@ -52,6 +54,13 @@ def pz_around(z, sigma):
     return photoz.RedshiftPDF.from_mixture(
         GRID, np.ones((len(z), 1)), np.asarray(z)[:, None], np.full((len(z), 1), sigma)
     )
+
+
+@pytest.mark.parametrize("n_galaxies", [1, 3])
+def test_densities_of_one_galaxy_have_the_shape_of_those_of_many(n_galaxies):
+    pz = pz_around(np.full(n_galaxies, 0.8), 0.1)
+
+    assert_allclose(on_grid(to_qp(pz), GRID), pz.density, rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture

@@ -202,6 +202,15 @@ def test_only_galaxies_with_weight_count():
     assert pooled_loss(pool, [a, b], z_first) < log_loss(z_first, a)
 
 
+def test_all_galaxies_of_a_range_of_redshift_may_be_without_weight():
+    z_spec = np.linspace(0.2, 1.8, 500)
+    pzs = [gaussians(z_spec, 0.1), flat(500)]
+
+    pool = Pool.fit(pzs, z_spec, sample_weight=np.where(z_spec < 0.7, 0.0, 1.0))
+
+    assert pooled_loss(pool, pzs, z_spec) <= log_loss(z_spec, pzs[0])
+
+
 def test_a_pool_that_shifts_n_of_z_is_seen():
     pzs, z_spec = independent(4000, [0.05])
     truth = Truth.of(pzs[0], z_spec)

@@ -135,6 +135,47 @@ def test_path_that_leaves_the_bundle_is_refused(bundle, name):
     refused(bundle, re.escape(f"the path {name!r} leaves it"))
 
 
+@pytest.mark.parametrize("name", ["../../outside", "/outside", "twin/../twin"])
+def test_member_outside_of_the_bundle_is_refused(blend, tmp_path, name):
+    bundle = save_model(blend, tmp_path / "bundle")
+    shutil.copytree(bundle / "members" / "twin", tmp_path / "outside")
+    members = json.loads((bundle / "manifest.json").read_text())["members"]
+    name = name.replace("/outside", str(tmp_path / "outside")) if name[0] == "/" else name
+    rewrite(bundle, members={"forest": members["forest"], name: members["twin"]})
+
+    refused(bundle, re.escape(f"its member {name!r} is not among its files"))
+
+
+@pytest.mark.parametrize(
+    "entry", [{"size": "much", "sha256": ""}, {"size": None, "sha256": ""}, {"size": float("nan")}]
+)
+def test_size_that_is_no_number_is_refused(bundle, entry):
+    rewrite(bundle, files={"estimator/estimator.json": entry})
+
+    refused(bundle, "does not list its files")
+
+
+def test_path_of_no_file_system_is_refused(bundle):
+    rewrite(bundle, files={"a\0b": {"size": 1, "sha256": ""}})
+
+    refused(bundle, "does not list its files")
+
+
+@pytest.mark.parametrize("golden", [None, {}, {"flux_njy": [1.0], "density": []}])
+def test_golden_rows_that_are_none_are_refused(bundle, golden):
+    rewrite(bundle, golden=golden)
+
+    refused(bundle, "cannot be read", verify=True)
+
+
+def test_arrays_of_another_model_are_refused(bundle):
+    stream = io.BytesIO()
+    np.savez(stream, children=np.zeros(3))
+    replace_arrays(bundle, stream.getvalue())
+
+    refused(bundle, "the weights in .* cannot be read")
+
+
 def test_link_that_leaves_the_bundle_is_refused(bundle):
     file = bundle / "estimator" / "estimator.json"
     outside = bundle.parent / "outside.json"

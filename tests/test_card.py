@@ -1,6 +1,7 @@
 """A card tells what a model is good for, in figures that follow from its galaxies."""
 
 import re
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from photoz.calibration import Calibration
 from photoz.card import make_card
 from photoz.cells import photometric_conditions
+from photoz.conformal import ConformalMap
 from photoz.evaluation import evaluate
 from photoz.importance import permutation_importance
 from photoz.outcome import Outcome
@@ -143,6 +145,20 @@ def test_calibration_names_its_galaxies_and_its_worst_cell(outcome, experiment, 
     assert f"Learned from p(z) of {len(samples.fitted)} fitted galaxies" in text
     worst = outcome.test.worst_cell
     assert (worst.label in text) == (worst.miscoverage > 0)
+
+
+@pytest.mark.parametrize("n_kept", [None, 100])
+def test_a_card_claims_finite_sample_coverage_only_of_a_model_that_has_it(
+    outcome, experiment, samples, n_kept
+):
+    conformal = None if n_kept is None else ConformalMap.fit(np.linspace(0.01, 0.99, n_kept))
+    model = copy(outcome.model)
+    model.calibration = Calibration(conformal=conformal)
+
+    text = part(make_card(replace(outcome, model=model), experiment, samples), "Calibration").text
+
+    assert ("not a finite-sample guarantee" in text) == (n_kept is None)
+    assert ("ranks of 100 galaxies that nothing else has seen" in text) == (n_kept is not None)
 
 
 def test_markdown_is_short_enough_for_a_registry_and_has_whole_tables(card):

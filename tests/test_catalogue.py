@@ -144,6 +144,7 @@ def test_damaged_bytes_never_give_another_error(store):
     [
         ("none.parquet", "expected a catalogue file, found none"),
         ("*.parquet", "expected files that match, found none"),
+        ("**.parquet", "expected a pattern of files, such as folder/.*parquet .Invalid pattern"),
         ([], "at least one catalogue file, got an empty list"),
         (".", "expected a folder with catalogue files of one format, found none"),
     ],
@@ -247,6 +248,12 @@ def test_an_optional_band_may_be_missing(store):
     assert (found.photometry.state[:, 0] == State.NOT_OBSERVED).all()
     with pytest.raises(InputError, match="'mag_u'"):
         read(path, LSST)
+
+
+def test_a_band_that_a_model_can_do_without_need_not_be_there_to_score_it(store):
+    found = read(store(mag_u=None), LSST, training=True, optional_bands=["u"])
+
+    assert (found.photometry.state[:, 0] == State.NOT_OBSERVED).all()
 
 
 def test_rows_that_cannot_train_are_dropped_and_counted(store, columns):
@@ -412,6 +419,21 @@ def test_fits_integers_know_their_null(tmp_path):
     assert read_columns(path)["flag"].to_pylist() == [1, None, 3]
 
 
+@pytest.mark.parametrize("code", ["PE(2)", "1PE(2)", "1QE(2)"])
+def test_a_fits_column_whose_rows_differ_in_length_is_told(tmp_path, code):
+    path = tmp_path / "lengths.fits"
+    values = np.array([np.ones(1, np.float32), np.ones(2, np.float32)], dtype=object)
+    kind = code.lstrip("1")[0]
+    fits.BinTableHDU.from_columns([fits.Column("v", f"{kind}E(2)", array=values)]).writeto(path)
+    header = path.read_bytes()
+    written = f"'{kind}E(2)   '".encode()
+    assert written in header
+    path.write_bytes(header.replace(written, f"'{code:<8}'".encode(), 1))
+
+    with pytest.raises(InputError, match="'v' must hold one number of values in every row"):
+        read_columns(path)
+
+
 def test_an_image_is_no_table(tmp_path):
     path = tmp_path / "image.fits"
     fits.PrimaryHDU(np.zeros((2, 2))).writeto(path)
@@ -541,3 +563,15 @@ def test_compressed_csv_is_compressed(store):
 
 def test_public_names_exist():
     assert all(hasattr(catalogues, name) for name in catalogues.__all__)
+
+
+def test_magnitudes_without_errors_are_told_that_a_number_will_do(tmp_path):
+    path = tmp_path / "galaxies.csv"
+    path.write_text("g,r,z\n" + "20.5,20.1,0.3\n21.0,20.2,0.4\n" * 30)
+    survey = Survey(bands=["g", "r"], magnitude="{band}", redshift="z")
+
+    with pytest.raises(InputError, match=r"errors .* in mag_err_g, mag_err_r, .* error = 0.05"):
+        read(path, survey, training=True)
+
+    assumed = Survey(bands=["g", "r"], magnitude="{band}", error=0.1, redshift="z")
+    assert_allclose(read(path, assumed, training=True).photometry.magnitude_error, 0.1)

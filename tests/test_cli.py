@@ -67,6 +67,17 @@ def test_wrong_input_is_one_line_and_status_2(command, arguments, message):
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize("content", ["[]", "3", '{"a": 1}', '{"data": {}, "estimators": []}'])
+def test_a_report_of_something_else_is_told(command, tmp_path, content):
+    (tmp_path / "report.json").write_text(content)
+
+    status, _, error = command("report", ".")
+
+    assert status == 2
+    assert "expected the results of an experiment, found no readable report.json" in error
+    assert len(error.splitlines()) == 1
+
+
 def test_predict_counts_galaxies_and_flags(command, bundle, catalogue_file):
     status, shown, _ = command("predict", bundle, catalogue_file, "-o", "out.parquet", "--json")
 

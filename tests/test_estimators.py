@@ -10,9 +10,11 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from photoz.errors import InputError
 from photoz.estimators import ESTIMATORS, get_estimator
 from photoz.estimators.base import Choice, Range
 from photoz.pdf import RedshiftPDF
+from photoz.settings_tables import tried
 
 SMALL = {
     "forest": {"n_trees": 8, "n_threads": 1},
@@ -73,6 +75,19 @@ def test_pdf_is_a_density(fitted):
     assert pz.density.shape == (len(TEST[0]), fitted.n_z)
     assert (pz.density >= 0).all()
     assert_allclose(np.trapezoid(pz.density, pz.z_grid, axis=1), 1, atol=1e-5)
+
+
+@each
+def test_a_wide_range_of_redshifts_keeps_a_fine_grid(name, tmp_path):
+    X, z_spec = TRAIN[0], 3.5 * TRAIN[1]
+    estimator = get_estimator(name)(**SMALL[name], random_state=0).fit(X, z_spec)
+    estimator.save(tmp_path)
+    loaded = type(estimator).load(tmp_path)
+
+    assert estimator.z_grid_[-1] == pytest.approx(1.05 * (1 + z_spec.max()) - 1)
+    assert estimator.z_grid_[1] <= 0.004
+    assert_allclose(loaded.z_grid_, estimator.z_grid_)
+    assert loaded.predict_pdf(X[:2]).density.shape == (2, len(estimator.z_grid_))
 
 
 def test_photometry_beats_n_of_z(fitted):
@@ -203,12 +218,27 @@ def test_tuned_parameters_repeat_the_choice(name):
 
 
 @each
+def test_limits_hold_defaults_and_what_is_searched_and_leave_no_parameter_out(name):
+    estimator_class = get_estimator(name)
+    defaults = estimator_class().get_params(deep=False)
+    for space in (estimator_class.trial_parameters(), estimator_class.fold_parameters(), defaults):
+        for parameter, value in space.items():
+            estimator_class.check_parameter(parameter, value)
+    for parameter, searched in estimator_class.search_space().items():
+        for value in tried(searched):
+            estimator_class.check_parameter(parameter, value)
+
+    for parameter in set(defaults) - {"random_state"}:
+        with pytest.raises(InputError, match=f"{parameter} must be .*, got 'wrong'"):
+            estimator_class.check_parameter(parameter, "wrong")
+
+
+@each
 def test_search_space_holds_constructor_parameters(name):
     cls = get_estimator(name)
     for parameter, values in cls.search_space().items():
-        ends = values.options if isinstance(values, Choice) else (values.low, values.high)
         assert isinstance(values, Range | Choice)
-        for end in ends:
+        for end in tried(values):
             assert cls(**{parameter: end}).get_params()[parameter] == end
     assert set(cls.trial_parameters()) | set(cls.fold_parameters()) <= set(cls().get_params())
 

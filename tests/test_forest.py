@@ -147,10 +147,13 @@ def test_regression_predicts_rows_from_fits_that_have_not_seen_them():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"n_trees": 0}, "n_trees and min_leaf must be at least 1"),
-        ({"max_features": 1.5}, "max_features must be above 0 and at most 1"),
-        ({"max_rows": 0}, "max_rows at least 1"),
-        ({"bandwidth": -0.1}, "bandwidth and temperature must be above 0 or None"),
+        ({"n_trees": 0}, "n_trees must be a whole number, at least 1, got 0"),
+        ({"max_features": 1.5}, "max_features must be a number, above 0 and at most 1, got 1.5"),
+        ({"max_rows": 0}, "max_rows must be a whole number, at least 1, got 0"),
+        (
+            {"bandwidth": -0.1},
+            "bandwidth must be a number, above 0, or None .* got -0.1",
+        ),
     ],
 )
 def test_wrong_parameter_is_an_error(parameters, message):

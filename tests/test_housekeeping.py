@@ -225,7 +225,7 @@ def test_folders_of_dead_processes_are_removed_once_they_are_old(command, tmp_pa
     assert sorted(path.name for path in results.iterdir()) == [alive.name, "sdss"]
 
 
-@pytest.mark.parametrize("age", ["", "30", "d", "3m", "-3d"])
+@pytest.mark.parametrize("age", ["", "30", "d", "3m", "-3d", "²d", "99999d"])
 def test_an_age_that_is_none_is_refused(command, age):
     status, _, error = command("clean", f"--older-than={age}")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from photoz.identity import fingerprints
+from photoz.identity import fingerprints, label_values
 from photoz.mock import make_mock_catalogue
 from photoz.photometry import State
 
@@ -28,6 +28,15 @@ def test_other_galaxies_have_other_fingerprints(photometry):
     assert len(np.unique(known[known > 0])) == (known > 0).sum()
     brighter = replace(photometry, flux=photometry.flux * 1.01)
     assert not np.isin(fingerprints(brighter)[known > 0], known).any()
+
+
+def test_ids_may_be_bytes_that_are_no_text():
+    ids = np.array([b"\xff\x00", b"\xfe\x00", b"7", "7"], dtype=object)
+
+    labels = label_values(ids)
+
+    assert len(set(labels.tolist())) == 3
+    assert labels[2] == labels[3]
 
 
 def test_few_detected_bands_are_no_identity(photometry):

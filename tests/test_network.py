@@ -305,10 +305,10 @@ def test_trials_fit_one_member():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"width": 0}, "width must be at least 1, got 0"),
-        ({"members": 0}, "members must be at least 1, got 0"),
-        ({"updates": 0}, "updates must be at least 1, or None .* got 0"),
-        ({"device": "tpu"}, "device must be 'auto', 'cpu' or 'cuda', got 'tpu'"),
+        ({"width": 0}, "width must be a whole number, at least 1, got 0"),
+        ({"members": 0}, "members must be a whole number, at least 1, got 0"),
+        ({"updates": 0}, "updates must be .* at least 1, or None to follow .* rows, got 0"),
+        ({"device": "tpu"}, "device must be one of auto, cpu, cuda, got 'tpu'"),
     ],
 )
 def test_impossible_parameters_are_named(parameters, message):

@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from photoz.errors import InputError
+from photoz.mock import make_mock_catalogue
 from photoz.photometry import ZERO_POINT, Photometry, State, photometry_from_columns
 from photoz.survey import Survey
 
@@ -27,11 +28,34 @@ def convert(survey, value, error, **columns):
     return photometry_from_columns(given, survey)
 
 
+def test_a_hidden_measurement_was_never_observed():
+    mock = make_mock_catalogue(20, random_state=0).photometry
+    hidden = np.zeros(mock.flux.shape, dtype=bool)
+    hidden[3, 1] = True
+
+    found = mock.without(hidden)
+
+    assert found.state[3, 1] == State.NOT_OBSERVED
+    assert np.isnan([found.flux[3, 1], found.flux_error[3, 1]]).all()
+    assert_array_equal(found.flux[~hidden], mock.flux[~hidden])
+    assert found.state.dtype == mock.state.dtype
+
+
 def test_a_magnitude_becomes_a_flux_in_njy():
     photometry, _ = convert(MAGNITUDES, [ZERO_POINT, ZERO_POINT - 2.5], [0.1, 0.1])
 
     assert_allclose(photometry.flux[:, 0], [1, 10])
     assert_allclose(photometry.flux_error[:, 0], 0.4 * np.log(10) * 0.1 * np.array([1, 10]))
+
+
+def test_a_number_is_the_error_of_every_magnitude():
+    survey = Survey(bands=["g", "r"], error=0.05, columns={"r": {"error": "e_r"}})
+    columns = {"mag_g": [20.0, 99.0], "mag_r": [20.0, 21.0], "e_r": [0.1, 0.2]}
+    photometry, _ = photometry_from_columns(columns, survey)
+
+    assert_allclose(photometry.magnitude_error, [[0.05, 0.1], [NAN, 0.2]])
+    assert photometry.state[1, 0] == ND
+    assert survey.columns_needed() == ["mag_g", "mag_r", "e_r"]
 
 
 def test_magnitudes_are_a_view_of_the_flux():

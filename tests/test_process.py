@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,17 @@ def test_a_process_that_ended_is_gone_even_before_its_parent_has_noticed():
     assert process_name(child.pid) is None
     assert is_gone(name, one_machine=True)
     child.communicate()
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, ProcessLookupError])
+def test_a_process_may_end_while_it_is_looked_at(monkeypatch, error):
+    name = process_name(os.getpid())
+
+    def ended(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Path, "read_text", ended)
+    assert is_gone(name, one_machine=True)
 
 
 def test_a_later_process_of_the_same_number_is_another():

@@ -40,7 +40,6 @@ def samples():
         sha256="",
         split_sha256="",
         is_simulated=True,
-        is_kept=rows < 0,
     )
 
 

@@ -193,6 +193,20 @@ def test_rows_left_out_are_listed_by_reason(report, tmp_path):
     assert "cd" * 32 in text
 
 
+@pytest.mark.parametrize("n_kept", [None, 321])
+def test_page_claims_finite_sample_coverage_only_where_galaxies_were_kept(
+    report, tmp_path, n_kept
+):
+    if n_kept is not None:
+        report["data"]["n_conformal"] = n_kept
+
+    text = Page(render(report, tmp_path)).text
+
+    assert ("is not a finite-sample guarantee" in text) == (n_kept is None)
+    assert ("ranks of 321 galaxies that nothing else has seen" in text) == (n_kept is not None)
+    assert ("kept for conformal coverage" in text) == (n_kept is not None)
+
+
 def test_a_search_cut_by_its_timeout_is_marked(report, tmp_path):
     assert "cut by timeout" not in render(report, tmp_path)
     report["estimators"]["forest"]["timed_out"] = True

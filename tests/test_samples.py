@@ -3,6 +3,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from photoz.datasets import DatasetFiles
 from photoz.errors import InputError
 from photoz.mock import make_mock_catalogue
 from photoz.samples import load_samples
@@ -36,7 +37,8 @@ def test_every_galaxy_has_one_part(catalogue_file, mock):
     sizes = [summary[f"n_{part}"] for part in ("train", "validation", "test")]
     assert sum(sizes) == len(mock)
     assert len(samples.train) + len(samples.validation) == len(samples.fitted)
-    assert not set(samples.test_id) & set(range(len(mock))) - set(samples.test_id)
+    names = [*samples.fitted_id.tolist(), *samples.test_id.astype(str).tolist()]
+    assert sorted(names) == sorted(mock.object_id.astype(str).tolist())
 
 
 def test_official_test_file_is_the_test_part(catalogue_file, tmp_path):
@@ -48,6 +50,26 @@ def test_official_test_file_is_the_test_part(catalogue_file, tmp_path):
 
     assert samples.test_id.tolist() == list(range(10_000, 10_060))
     assert len(samples.fitted) == 700
+
+
+def test_a_test_file_of_ones_own_takes_the_place_of_that_of_a_named_set(
+    catalogue_file, tmp_path, monkeypatch
+):
+    own = make_mock_catalogue(60, random_state=9).to_columns()
+    columns = own | {"object_id": np.arange(10_000, 10_060)}
+    path = tmp_path / "test.parquet"
+    pq.write_table(pa.table(columns), path)
+    files = DatasetFiles(catalogue_file, catalogue_file, "lsst", {})
+    monkeypatch.setattr("photoz.samples.fetch", lambda *_: files)
+    named = Experiment(
+        name="try",
+        catalogue={"dataset": "lsst-dc2"},
+        survey={"bands": list("ugrizy"), "id": "object_id"},
+    )
+
+    samples = load_samples(named.replaced(test=path))
+
+    assert samples.test_id.tolist() == list(range(10_000, 10_060))
 
 
 def test_grid_reaches_beyond_the_fitted_redshifts_in_small_steps(catalogue_file):
@@ -99,14 +121,41 @@ def test_groups_stay_together_in_parts_and_folds(with_columns, mock):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([np.nan] * 700, "finite numbers from 0"),
-        ([-1.0] * 700, "finite numbers from 0"),
-        (["a"] * 700, "must hold numbers"),
+        ([np.nan] * 700, r"finite numbers from 0, found \d+ rows without"),
+        ([-1.0] * 700, r"finite numbers from 0, found \d+ rows without"),
+        ([0.0] * 700, "expected galaxies of weight above 0 to fit, found none in the column 'w'"),
+        (["a"] * 700, r"must hold numbers, row 0 \(the first is 0\) holds 'a'"),
+        ([None, "a"] * 350, r"must hold numbers, row \d+ \(the first is 0\) holds 'a'"),
     ],
 )
 def test_bad_weights_are_refused(with_columns, values, message):
     with pytest.raises(InputError, match=message):
         load_samples(experiment(with_columns(w=values), catalogue={"weight": "w"}))
+
+
+def test_a_reliability_above_1_is_refused(with_columns):
+    path = with_columns(r=np.full(700, 99.0))
+
+    with pytest.raises(InputError, match="finite numbers from 0 to 1, found"):
+        load_samples(experiment(path, catalogue={"reliability": "r"}))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4])
+def test_galaxies_kept_for_conformal_coverage_are_seen_by_nothing_else(catalogue_file, share):
+    whole = load_samples(experiment(catalogue_file))
+    samples = load_samples(experiment(catalogue_file, calibration={"conformal": share}))
+
+    parts = [samples.train.z_spec, samples.validation.z_spec, samples.kept.z_spec]
+    assert sorted(np.concatenate(parts)) == sorted(whole.fitted.z_spec)
+    assert len(samples.kept) / len(whole.fitted) == pytest.approx(share, abs=0.06)
+    assert samples.test_id.tolist() == whole.test_id.tolist()
+    assert samples.summary()["n_conformal"] == len(samples.kept)
+    assert len(samples.folds) == len(samples.fitted_id) == len(samples.fitted)
+
+
+def test_too_few_galaxies_for_conformal_coverage_are_told_before_any_fit(catalogue_file):
+    with pytest.raises(InputError, match="conformal coverage needs 39 galaxies or more"):
+        load_samples(experiment(catalogue_file, calibration={"conformal": 0.02}))
 
 
 def test_rows_left_out_are_counted(catalogue_file):

@@ -108,6 +108,7 @@ def test_columns_needed_hold_extinction_and_extra_once():
         ({"bands": GR, "softening": {"g": 1e-10}}, "softening must give .* it lacks r"),
         ({"bands": GR, "columns": {"u": {}}}, "columns names an unknown band 'u'"),
         ({"bands": GR, "columns": {"g": {"flux": "f", "flux_error": "e"}}}, "got neither"),
+        ({"bands": GR, "error": 0.0}, "error of band 'g' must be a column or a number above 0"),
         ({"bands": GR, "magnitude": "mag"}, re.escape("is the same column 'mag'; write {band}")),
         ({"bands": GR, "ebv": "ebv"}, "need each other"),
         ({"bands": GR, "a_ebv": {"g": 3.0, "r": 2.0}}, "need each other"),

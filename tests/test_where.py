@@ -97,6 +97,7 @@ def test_other_python_is_no_condition(text):
         ("survey + 'x' == 'y'", "arithmetic with text"),
         ("-survey == 'y'", "arithmetic with text"),
         ("1 < 2", "no column"),
+        ("-" * 1500 + "z < 2", "where: expected a condition on columns"),
     ],
 )
 def test_a_condition_that_makes_no_sense_is_told(text, found):

@@ -1,5 +1,7 @@
 """Writers: files that grow table by table hold what one table of all rows would."""
 
+import re
+
 import h5py
 import numpy as np
 import pyarrow as pa
@@ -166,6 +168,29 @@ def test_qp_reads_what_was_written(tmp_path, form):
 def test_what_a_format_cannot_hold_is_told(tmp_path, column, kind, message):
     with pytest.raises(InputError, match=message):
         write(tmp_path / "a", kind, [pa.table({"x": column})], text_widths={"x": 2})
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("größe", "fits", "'größe' must have an ASCII name of at most 68 letters"),
+        ("x" * 69, "fits", "must have an ASCII name of at most 68 letters"),
+        ("g/r", "hdf5", "'g/r' cannot be written to HDF5, where / stands for a group"),
+        (".", "hdf5", "'.' cannot be written to HDF5"),
+    ],
+)
+def test_a_name_that_a_format_cannot_hold_is_told(tmp_path, name, kind, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        write(tmp_path / "a", kind, [pa.table({name: [1.0]})])
+
+
+def test_notes_that_a_card_cannot_hold_are_spelt_out(tmp_path):
+    field = pa.field("flux", pa.float64(), metadata={"unit": "µJy", "description": "Größe"})
+    table = pa.table({"flux": [1.0]}, schema=pa.schema([field]))
+
+    header = fits.getheader(write(tmp_path / "a.fits", "fits", [table]), 1)
+
+    assert (header["TUNIT1"], header["TCOMM1"]) == (r"\xb5Jy", r"Gr\xf6\xdfe")
 
 
 @pytest.mark.parametrize(

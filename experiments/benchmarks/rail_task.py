@@ -30,6 +30,13 @@ from photoz.settings import Experiment
 _TIMED = 500
 
 
+def on_grid(ensemble: Any, z_grid: FloatArray) -> FloatArray:
+    """Densities of a qp ensemble; where it has none, nothing is known of the galaxy."""
+    # Of a single galaxy, qp gives one axis.
+    density = np.atleast_2d(np.asarray(ensemble.pdf(z_grid), dtype=np.float64))
+    return np.maximum(np.nan_to_num(density, nan=0.0, posinf=0.0), 0).astype(np.float32)
+
+
 class Runner:
     """One of RAIL's estimators on the galaxies of one set.
 
@@ -84,13 +91,8 @@ class Runner:
             started = time.process_time()
             ensemble = stage.estimate(rows).data
             seconds += time.process_time() - started
-            parts.append(self._on_grid(ensemble))
+            parts.append(on_grid(ensemble, self.z_grid))
         return RedshiftPDF.from_weights(self.z_grid, np.concatenate(parts)), seconds
-
-    def _on_grid(self, ensemble: Any) -> FloatArray:
-        """Densities of a qp ensemble; where it has none, nothing is known of the galaxy."""
-        density = np.asarray(ensemble.pdf(self.z_grid), dtype=np.float64)
-        return np.maximum(np.nan_to_num(density, nan=0.0, posinf=0.0), 0).astype(np.float32)
 
     def _make(self, stage: Any, parameters: Mapping[str, Any], **more: Any) -> Any:
         wanted = {**self._shared, **self._options(parameters), **more}

@@ -57,11 +57,9 @@ def noisier(photometry: Photometry, factor: float, seed: int = 0) -> Photometry:
 
 def without(photometry: Photometry, band: int) -> Photometry:
     """The photometry with one band not observed."""
-    state = photometry.state.copy()
-    state[:, band] = State.NOT_OBSERVED
-    flux, error = photometry.flux.copy(), photometry.flux_error.copy()
-    flux[:, band] = error[:, band] = np.nan
-    return replace(photometry, flux=flux, flux_error=error, state=state)
+    hidden = np.zeros(photometry.flux.shape, dtype=bool)
+    hidden[:, band] = True
+    return photometry.without(hidden)
 
 
 def filled_in(photometry: Photometry, band: int, like: Photometry) -> Photometry:
@@ -124,7 +122,6 @@ def degenerate(candidate: Candidate, samples: Samples) -> None:
         samples,
         fitted=Sample(train.photometry, train.z_spec),
         is_validation=sizes % 5 == 0,
-        is_kept=sizes < 0,
         folds=sizes % 5,
     )
     for tuned in ("bandwidth", "temperature"):

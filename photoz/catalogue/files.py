@@ -145,7 +145,11 @@ def find_files(paths: Paths) -> list[Path]:
         return _files_in(path)
     if any(sign in str(path) for sign in "*?["):
         anchor = Path(path.anchor)
-        found = sorted(anchor.glob(str(path.relative_to(anchor))))
+        try:
+            found = sorted(anchor.glob(str(path.relative_to(anchor))))
+        except ValueError as error:
+            msg = f"{paths}: expected a pattern of files, such as folder/*.parquet ({error})."
+            raise InputError(msg) from error
         files = [file for file in found if file.is_file()]
         # A pattern may also name the folders of a partition.
         files = files or [file for folder in found for file in _files_in(folder)]

@@ -107,8 +107,13 @@ def _padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % 2880)
 
 
+def _is_lengthy(code: str) -> bool:
+    """Whether a column holds as many values as each row likes; a number may stand first."""
+    return code.lstrip("0123456789").startswith(("P", "Q"))
+
+
 def _to_table(hdu: Any, columns: Sequence[str]) -> pa.Table:  # noqa: ANN401 - astropy has no types
-    lengthy = [c.name for c in hdu.columns if c.name in columns and c.format[:1] in "PQ"]
+    lengthy = [c.name for c in hdu.columns if c.name in columns and _is_lengthy(c.format)]
     if lengthy:
         msg = f"column {lengthy[0]!r} must hold one number of values in every row, its vary."
         raise InputError(msg)

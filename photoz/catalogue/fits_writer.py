@@ -26,6 +26,9 @@ CODES = {"b": "L", "u1": "B", "i2": "I", "i4": "J", "i8": "K", "f4": "E", "f8": 
 WIDER = {"i1": "i2", "u2": "i4", "u4": "i8", "f2": "f4"}
 """The type that holds the values of one that FITS does not have."""
 
+LONGEST = 68
+"""Letters of a name that fit into a card."""
+
 OFFSET = 2**63
 """What FITS takes off large integers without a sign, to have them as integers with one."""
 
@@ -90,14 +93,20 @@ def _header(
     for number, (column, _) in enumerate(columns, 1):
         for card, note in (("TUCD", "ucd"), ("TCOMM", "description")):
             if column.notes.get(note):
-                header[f"{card}{number}"] = column.notes[note]
+                header[f"{card}{number}"] = _ascii(column.notes[note])
     for key, value in metadata.items():
         name = key.decode().rpartition(".")[2].replace("_", "")[:8].upper()
-        header[name] = value.decode()
+        header[name] = _ascii(value.decode())
     return header
 
 
 def _described(column: PlainColumn, code: str) -> fits.Column:
+    if not (column.name.isascii() and column.name.isprintable()) or len(column.name) > LONGEST:
+        msg = (
+            f"column {column.name!r} must have an ASCII name of at most {LONGEST} letters to be "
+            "written to FITS; leave it out, or write Parquet."
+        )
+        raise InputError(msg)
     n_values = code[1:] if column.is_text else (column.width or "")
     letter = "A" if column.is_text else CODES["b" if code == "S1" else code[1:]]
     is_large = column.dtype.str[1:] == "u8"
@@ -105,7 +114,7 @@ def _described(column: PlainColumn, code: str) -> fits.Column:
     return fits.Column(
         column.name,
         f"{n_values}{letter}",
-        unit=column.notes.get("unit") or None,
+        unit=_ascii(column.notes.get("unit", "")) or None,
         null=column.null if has_null else None,
         bzero=OFFSET if is_large else None,
     )
@@ -126,6 +135,11 @@ def _encoded(column: PlainColumn, values: NDArray[Any]) -> NDArray[Any]:
     if column.dtype.str[1:] == "u8":
         return (values ^ np.uint64(OFFSET)).view(np.int64)
     return values
+
+
+def _ascii(note: str) -> str:
+    """A note in the letters that a card may hold; others by their number."""
+    return note.encode("ascii", "backslashreplace").decode()
 
 
 def _bytes(header: fits.Header) -> bytes:

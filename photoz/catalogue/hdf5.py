@@ -16,7 +16,7 @@ from photoz.catalogue.base import TableFile, TableWriter, to_array, to_arrow
 from photoz.catalogue.plain import PlainColumn, plain_columns
 from photoz.errors import InputError
 
-__all__ = ["Hdf5Columns", "Hdf5Table", "Hdf5Writer", "write_notes"]
+__all__ = ["Hdf5Columns", "Hdf5Table", "Hdf5Writer", "named_columns", "write_notes"]
 
 CHUNK_BYTES = 2**20
 """Size of the pieces in which a growing data set lies in its file."""
@@ -120,7 +120,7 @@ class Hdf5Writer(TableWriter):
     """An HDF5 file with one growing data set per column; what is known of them as attributes."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        columns = plain_columns(schema, "HDF5")
+        columns = named_columns(schema, "HDF5")
         self._file = h5py.File(path, "w")
         write_notes(self._file, schema)
         self._columns = Hdf5Columns([(column, self._file, column.name) for column in columns])
@@ -132,6 +132,24 @@ class Hdf5Writer(TableWriter):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def named_columns(schema: pa.Schema, kind: str) -> list[PlainColumn]:
+    """Columns of a table whose names are names of data sets; see `plain_columns`.
+
+    Raises
+    ------
+    InputError
+        If a name, or the type of a column, has no place in HDF5.
+    """
+    for name in schema.names:
+        if name in ("", ".") or "/" in name:
+            msg = (
+                f"column {name!r} cannot be written to HDF5, where / stands for a group; leave "
+                "it out, or write Parquet."
+            )
+            raise InputError(msg)
+    return plain_columns(schema, kind)
 
 
 def write_notes(place: h5py.Group, schema: pa.Schema) -> None:

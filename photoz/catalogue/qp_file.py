@@ -11,8 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from photoz.catalogue.base import TableWriter
-from photoz.catalogue.hdf5 import Hdf5Columns, write_notes
-from photoz.catalogue.plain import plain_columns
+from photoz.catalogue.hdf5 import Hdf5Columns, named_columns, write_notes
 from photoz.catalogue.writing import QpLayout
 
 __all__ = ["QpWriter"]
@@ -33,7 +32,7 @@ class QpWriter(TableWriter):
     """
 
     def __init__(self, path: Path, schema: pa.Schema, layout: QpLayout) -> None:
-        columns = plain_columns(schema, "qp")
+        columns = named_columns(schema, "qp")
         z_max = layout.z_grid[-1]
         if layout.levels is None:
             name, meta = "yvals", {**DENSITIES, "xvals": layout.z_grid}

@@ -122,6 +122,7 @@ def read(
     needed, helpful = _columns_of(survey, optional_bands, training=training)
     needed += [*columns, *(row_filter.columns if row_filter else ())]
     helpful = find_columns(paths, helpful, hdf5_group=survey.hdf5_group)
+    _check_errors(helpful, survey, describe(paths))
     wanted = list(dict.fromkeys([*needed, *helpful]))
     table = read_columns(paths, wanted, hdf5_group=survey.hdf5_group)
     arrays = {name: to_array(table.column(name)) for name in wanted}
@@ -129,7 +130,7 @@ def read(
         catalogue = _convert(arrays, len(table), survey, columns, optional_bands)
         if row_filter:
             catalogue = _drop(catalogue, ~row_filter(arrays), f"where: {where}")
-        return _training_rows(catalogue) if training else catalogue
+        return _training_rows(catalogue, optional_bands) if training else catalogue
     except InputError as error:
         msg = f"{describe(paths)}: {error}"
         raise InputError(msg) from None
@@ -169,7 +170,7 @@ def from_columns(
     arrays = {name: np.asarray(columns[name]) for name in [*needed, *helpful] if name in columns}
     n_rows = len(next(iter(arrays.values()), ()))
     catalogue = _convert(arrays, n_rows, survey, (), optional_bands)
-    return _training_rows(catalogue) if training else catalogue
+    return _training_rows(catalogue, optional_bands) if training else catalogue
 
 
 def _columns_of(
@@ -183,6 +184,20 @@ def _columns_of(
     truth = [survey.redshift, *(survey.coordinates or ())]
     (needed if training else helpful).extend(truth)
     return needed, helpful
+
+
+def _check_errors(found: Collection[str], survey: Survey, where: str) -> None:
+    """Tell who has magnitudes and no errors at all that a number will do."""
+    bands = [survey.band_columns(band) for band in survey.bands]
+    errors = [names.error for names in bands if isinstance(names.error, str)]
+    magnitudes = {names.magnitude for names in bands}
+    if errors and magnitudes <= set(found) and not set(errors) & set(found):
+        msg = (
+            f"{where}: expected the errors of the magnitudes in {', '.join(errors)}, found none "
+            'of these columns; name them by error = "..." in the survey, or give a number (mag) '
+            "that every magnitude is taken to have, such as error = 0.05."
+        )
+        raise InputError(msg)
 
 
 def _convert(
@@ -232,8 +247,8 @@ def _drop(catalogue: Catalogue, rows: NDArray[np.bool_], reason: str) -> Catalog
     return replace(catalogue[~rows], dropped=dropped)
 
 
-def _training_rows(catalogue: Catalogue) -> Catalogue:
-    """Rows to learn from, if there are enough of them and every band is in use."""
+def _training_rows(catalogue: Catalogue, optional_bands: Collection[str]) -> Catalogue:
+    """Rows to learn from, if there are enough of them and every band that must be is in use."""
     n_rows, n_wanted = len(catalogue) + sum(catalogue.dropped.values()), len(catalogue)
     z_spec = np.asarray(catalogue.z_spec, dtype=np.float64)
     # A placeholder such as 99 would stretch the redshift grid of every model.
@@ -244,8 +259,8 @@ def _training_rows(catalogue: Catalogue) -> Catalogue:
     catalogue = _drop(catalogue, is_placeholder, f"redshift above {LARGEST_REDSHIFT:g}")
     catalogue = _drop(catalogue, catalogue.photometry.n_observed == 0, "no band observed")
     counts = "; ".join(f"{n} {reason}" for reason, n in catalogue.dropped.items()) or "none"
+    found = "; ".join(f"{n} {what}" for what, n in catalogue.implausible.items())
     if len(catalogue) < FEWEST or 2 * len(catalogue) < n_wanted:
-        found = "; ".join(f"{n} {what}" for what, n in catalogue.implausible.items())
         msg = (
             f"expected at least {FEWEST} usable rows and half of all, found "
             f"{len(catalogue)} of {n_rows}; dropped: {counts}{f' ({found})' if found else ''}; "
@@ -253,13 +268,12 @@ def _training_rows(catalogue: Catalogue) -> Catalogue:
         )
         raise InputError(msg)
     unused = (catalogue.photometry.state == State.NOT_OBSERVED).all(axis=0)
-    if unused.any():
-        bands = [
-            band
-            for band, is_unused in zip(catalogue.photometry.bands, unused, strict=True)
-            if is_unused
-        ]
-        found = "; ".join(f"{n} {what}" for what, n in catalogue.implausible.items())
+    bands = [
+        band
+        for band, is_unused in zip(catalogue.photometry.bands, unused, strict=True)
+        if is_unused and band not in optional_bands
+    ]
+    if bands:
         msg = (
             f"band {', '.join(bands)} is observed in no row"
             f"{f' ({found})' if found else ''}; mend the catalogue, or leave it out of bands."

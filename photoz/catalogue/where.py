@@ -126,7 +126,7 @@ class RowFilter:
         try:
             with np.errstate(all="ignore"):
                 mask = _truth(_value(self._tree, named))
-        except (_NotAllowedError, TypeError, ValueError, OverflowError) as error:
+        except (_NotAllowedError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise self._mistake(str(error)) from None
         if mask.ndim != 1:
             found = "no column"

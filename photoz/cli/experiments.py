@@ -69,7 +69,9 @@ def experiment(
     others help to search.
     """
     if workers > 1:  # read as the libraries are imported, here and in the other processes
-        threads = max(1, (os.cpu_count() or 1) // workers)
+        from photoz.environment import processors
+
+        threads = max(1, processors() // workers)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     from photoz.experiment import run
     from photoz.samples import load_samples
@@ -88,7 +90,7 @@ def experiment(
     if as_json:
         typer.echo(json.dumps(report))
     else:
-        _print_metrics(report)
+        _print_metrics(report, _metrics_table(report))
         typer.echo(f"report: {results / 'report.html'}")
     for name, reason in report["failed"].items():
         ERR.print(f"{name} failed: {reason}", style="red", markup=False, soft_wrap=True)
@@ -130,17 +132,18 @@ def report(
     file = directory / "report.json"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"expected the results of an experiment, found no readable {file}: {error}."
+        table = _metrics_table(content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"expected the results of an experiment, found no readable {file}: {error!r}."
         raise InputError(msg) from error
     if as_json:
         typer.echo(json.dumps(content))
         return
-    _print_metrics(content)
+    _print_metrics(content, table)
     typer.echo(f"report: {directory / 'report.html'}")
 
 
-def _print_metrics(content: dict[str, Any]) -> None:
+def _metrics_table(content: dict[str, Any]) -> Table:
     """Held-out metrics, each with half the width of its 95 % interval."""
     simulated = "simulated " if content["data"].get("simulated") else ""
     table = Table(
@@ -157,6 +160,10 @@ def _print_metrics(content: dict[str, Any]) -> None:
             cells.append(f"{entry['test'][metric]:.{digits}f}\n[dim]± {half:.{digits}f}[/dim]")
         mark = " *" if name == content["champion"] else ""
         table.add_row(f"{name}{mark}", *cells)
+    return table
+
+
+def _print_metrics(content: dict[str, Any], table: Table) -> None:
     OUT.print(table)
     typer.echo("±: half of the 95 % interval.  *: champion, the best on validation rows.")
     if registered := content.get("registered"):

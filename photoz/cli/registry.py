@@ -23,6 +23,7 @@ __all__ = ["clean", "doctor", "models", "promote", "ui"]
 _SHOWN = {"log_loss": "log loss", "cde_loss": "CDE loss", "crps": "CRPS", "sigma_nmad": "σ_NMAD"}
 _NOT_PROMOTED = 1
 _HOURS = {"h": 1, "d": 24, "w": 168}
+_LONGEST = 4
 
 ModelName = Annotated[
     str | None, typer.Argument(help="Registered model, with or without photoz-.")
@@ -176,7 +177,8 @@ def ui(
 def _age(text: str) -> timedelta:
     """Time such as 30d, 12h or 2w."""
     number, unit = text[:-1], text[-1:]
-    if unit not in _HOURS or not number.isdigit():
+    is_number = number.isascii() and number.isdigit() and len(number) <= _LONGEST
+    if unit not in _HOURS or not is_number:
         msg = f"expected an age such as 30d, 12h or 2w, got {text!r}."
         raise InputError(msg)
     return timedelta(hours=int(number) * _HOURS[unit])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,9 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from photoz.estimators.limits import Limits, OneOf
 from photoz.pdf import FloatArray, RedshiftPDF
+from photoz.resolution import n_points
 
 __all__ = ["Choice", "OnStep", "PhotozEstimator", "Point", "Range", "Rows", "Validation"]
 
@@ -26,6 +28,13 @@ Validation = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike
 """Features, redshifts and, if known, reliabilities of galaxies that are not fitted."""
 
 Point = Literal["median", "mode", "mean"]
+
+
+_GRID_LIMITS = {
+    "z_max": Limits(0, above=True, none="to follow from the training redshifts"),
+    # The forest keeps the redshifts of its leaves as two bytes each.
+    "n_z": Limits(3, 2**16, whole=True, none="for steps of 0.004 or finer"),
+}
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,8 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
     """Base of all estimators: checks the input, keeps the grid, turns densities into p(z).
 
     A subclass has the parameters ``z_max``, ``n_z`` and ``random_state``, writes `_fit`
-    and `_predict_density`, `_save` and `_load` of what it learned, and `search_space`.
+    and `_predict_density`, `_save` and `_load` of what it learned, `search_space`, and the
+    `limits` of its own parameters.
 
     Attributes
     ----------
@@ -102,8 +112,10 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         validation rows.
     """
 
+    limits: ClassVar[Mapping[str, Limits | OneOf]] = {}
+
     z_max: float | None
-    n_z: int
+    n_z: int | None
     random_state: int | None
     z_grid_: NDArray[np.float64]
     n_features_in_: int
@@ -129,6 +141,19 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
     @abstractmethod
     def search_space(cls) -> dict[str, Range | Choice]:
         """Ranges that are searched where an experiment does not say otherwise."""
+
+    @classmethod
+    def check_parameter(cls, name: str, value: object) -> None:
+        """Tell whether a parameter may have a value, before anything is fitted.
+
+        Raises
+        ------
+        InputError
+            If it may not.
+        """
+        limits = {**_GRID_LIMITS, **cls.limits}
+        if name in limits:
+            limits[name].check(name, value)
 
     @classmethod
     def trial_parameters(cls) -> dict[str, Any]:
@@ -176,9 +201,11 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If the shapes disagree, a redshift is NaN, negative or above `z_max`, or a
-            weight or a reliability is out of its range.
+            If a parameter is out of its limits, the shapes disagree, a redshift is NaN,
+            negative or above `z_max`, or a weight or a reliability is out of its range.
         """
+        for name, value in self.get_params(deep=False).items():
+            self.check_parameter(name, value)
         features, target = validate_data(
             self,
             X,
@@ -240,6 +267,7 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
             "parameters": self.get_params(deep=False),
             "tuned": self.tuned_,
             "z_max": float(self.z_grid_[-1]),
+            "n_z": len(self.z_grid_),
             "n_features": self.n_features_in_,
         }
         (directory / "estimator.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
@@ -251,7 +279,8 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         state = json.loads((directory / "estimator.json").read_text(encoding="utf-8"))
         estimator = cls(**state["parameters"])
         estimator.tuned_ = state["tuned"]
-        estimator.z_grid_ = np.linspace(0, state["z_max"], estimator.n_z)
+        n_z = state.get("n_z", estimator.n_z)  # earlier bundles have it as a parameter only
+        estimator.z_grid_ = np.linspace(0, state["z_max"], n_z)
         estimator.n_features_in_ = state["n_features"]
         estimator._load(directory)
         return estimator
@@ -286,14 +315,11 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         return tags
 
 
-def _make_grid(z_spec: FloatArray, z_max: float | None, n_z: int) -> NDArray[np.float64]:
+def _make_grid(z_spec: FloatArray, z_max: float | None, n_z: int | None) -> NDArray[np.float64]:
     """Grid from 0 to `z_max`, or to 5 per cent in 1 + z beyond the largest redshift."""
     if z_max is None:
         z_max = 1.05 * (1 + float(np.nanmax(z_spec))) - 1
-    if n_z < 3 or not z_max > 0:
-        msg = f"z_max must be above 0 and n_z at least 3, got {z_max=} and {n_z=}."
-        raise ValueError(msg)
-    return np.linspace(0, z_max, n_z)
+    return np.linspace(0, z_max, n_points(z_max) if n_z is None else n_z)
 
 
 def _check_on_grid(z_spec: FloatArray, z_max: float) -> None:

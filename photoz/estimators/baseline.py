@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from scipy.spatial import KDTree
 from sklearn.utils import Tags
 
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
+from photoz.estimators.limits import Limits
 from photoz.pdf import FloatArray, RedshiftPDF
 
 __all__ = ["KnnPhotoz", "TrainzPhotoz"]
@@ -35,17 +37,20 @@ class TrainzPhotoz(PhotozEstimator):
         two steps of the grid.
     z_max, n_z
         Upper end and number of points of the redshift grid, which starts at 0; the end
-        follows from the training redshifts if it is None.
+        follows from the training redshifts if it is None, the number from the end, in steps
+        of 0.004 or finer.
     random_state
         Not used; every estimator has it.
     """
+
+    limits: ClassVar = {"bandwidth": Limits(0)}
 
     def __init__(
         self,
         *,
         bandwidth: float = 0.01,
         z_max: float | None = None,
-        n_z: int = 501,
+        n_z: int | None = None,
         random_state: int | None = None,
     ) -> None:
         self.bandwidth = bandwidth
@@ -60,7 +65,7 @@ class TrainzPhotoz(PhotozEstimator):
 
     def _fit(self, train: Rows, validation: Rows | None, on_step: OnStep | None) -> None:  # noqa: ARG002
         nearest = np.rint(train.z_spec / self.z_grid_[1]).astype(np.intp)
-        filled = np.flatnonzero(np.bincount(nearest, minlength=self.n_z))
+        filled = np.flatnonzero(np.bincount(nearest, minlength=len(self.z_grid_)))
         weight = np.bincount(nearest, weights=train.weight)[filled].astype(np.float64)
         means = self.z_grid_[filled]
         pz = RedshiftPDF.from_mixture(
@@ -104,10 +109,16 @@ class KnnPhotoz(PhotozEstimator):
         rows, each without itself.
     z_max, n_z
         Upper end and number of points of the redshift grid, which starts at 0; the end
-        follows from the training redshifts if it is None.
+        follows from the training redshifts if it is None, the number from the end, in steps
+        of 0.004 or finer.
     random_state
         Not used; every estimator has it.
     """
+
+    limits: ClassVar = {
+        "n_neighbours": Limits(1, whole=True),
+        "bandwidth": Limits(0, above=True, none="to be chosen"),
+    }
 
     def __init__(
         self,
@@ -115,7 +126,7 @@ class KnnPhotoz(PhotozEstimator):
         n_neighbours: int = 10,
         bandwidth: float | None = None,
         z_max: float | None = None,
-        n_z: int = 501,
+        n_z: int | None = None,
         random_state: int | None = None,
     ) -> None:
         self.n_neighbours = n_neighbours
@@ -130,12 +141,6 @@ class KnnPhotoz(PhotozEstimator):
         return {}
 
     def _fit(self, train: Rows, validation: Rows | None, on_step: OnStep | None) -> None:  # noqa: ARG002
-        if self.n_neighbours < 1 or (self.bandwidth is not None and self.bandwidth <= 0):
-            msg = (
-                "n_neighbours must be at least 1 and bandwidth above 0 or None, got "
-                f"{self.n_neighbours} and {self.bandwidth}."
-            )
-            raise ValueError(msg)
         # A redshift that is wrong tells nothing: its galaxy counts as far as it can be trusted.
         weight = train.weight if train.reliability is None else train.weight * train.reliability
         used = weight > 0

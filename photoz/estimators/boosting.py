@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightgbm as lgb
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
 from photoz.estimators.labels import n_of_z_at
+from photoz.estimators.limits import Limits
 from photoz.estimators.linear_leaves import Scaling, add_steps, newton_steps
 from photoz.estimators.mixture_likelihood import (
     MixtureLikelihood,
@@ -56,7 +57,9 @@ class BoostingPhotoz(PhotozEstimator):
     patience
         Rounds without a lower validation loss after which a fit ends.
     z_max, n_z
-        Upper end and number of points of the redshift grid, which starts at 0.
+        Upper end and number of points of the redshift grid, which starts at 0; the end
+        follows from the training redshifts if it is None, the number from the end, in steps
+        of 0.004 or finer.
     n_threads
         Threads of LightGBM; all cores if None. They do not change the result.
     random_state
@@ -67,6 +70,19 @@ class BoostingPhotoz(PhotozEstimator):
     Iosipoi & Vakhrushev (2022), https://arxiv.org/abs/2211.12858;
     Shi et al. (2019), https://arxiv.org/abs/1802.05640
     """
+
+    limits: ClassVar = {
+        "n_components": Limits(1, whole=True),
+        "n_rounds": Limits(1, whole=True),
+        "learning_rate": Limits(0, above=True),
+        "n_leaves": Limits(2, whole=True),
+        "min_leaf": Limits(0),
+        "ridge": Limits(0),
+        "row_fraction": Limits(0, 1, above=True),
+        "max_rows": Limits(1, whole=True),
+        "patience": Limits(1, whole=True),
+        "n_threads": Limits(1, whole=True, none="for all cores"),
+    }
 
     def __init__(
         self,
@@ -81,7 +97,7 @@ class BoostingPhotoz(PhotozEstimator):
         max_rows: int = 300_000,
         patience: int = 20,
         z_max: float | None = None,
-        n_z: int = 501,
+        n_z: int | None = None,
         n_threads: int | None = None,
         random_state: int | None = None,
     ) -> None:
@@ -141,7 +157,7 @@ class BoostingPhotoz(PhotozEstimator):
             leaf = self._leaves(booster, train.X, tree)
             steps = newton_steps(
                 features[rows], gradient, curvature, leaf[rows],
-                n_leaves=max(self.n_leaves, 2), ridge=self.ridge,
+                n_leaves=self.n_leaves, ridge=self.ridge,
             )  # fmt: skip
             steps = (self.learning_rate * steps).astype(np.float32)
             rounds.append((tree, steps))
@@ -178,7 +194,7 @@ class BoostingPhotoz(PhotozEstimator):
         """A booster without trees. It grows their structure only; their leaves are ours."""
         params: dict[str, Any] = {
             "objective": "none",
-            "num_leaves": max(self.n_leaves, 2),
+            "num_leaves": self.n_leaves,
             # Rows that a round leaves out have no curvature: count by curvature, not by row.
             "min_data_in_leaf": 1,
             "min_data_in_bin": 1,

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.tree import DecisionTreeRegressor
 
+from photoz.environment import processors
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
 from photoz.estimators.cosines import CosineRegression, cosines_of_rank
 from photoz.estimators.labels import Labels, trust
+from photoz.estimators.limits import Limits
 from photoz.estimators.smoothing import choose_smoothing, finite_log, gaussian_kernel
 from photoz.estimators.trees import Trees, galaxies_of
 from photoz.pdf import FloatArray
@@ -68,7 +69,8 @@ class ForestPhotoz(PhotozEstimator):
         Power of the smoothed density; None chooses it together with `bandwidth`.
     z_max, n_z
         Upper end and number of points of the redshift grid, which starts at 0; the end
-        follows from the training redshifts if it is None.
+        follows from the training redshifts if it is None, the number from the end, in steps
+        of 0.004 or finer.
     n_threads
         Threads of `fit` and `predict_pdf`; all cores if None. They do not change the result.
     random_state
@@ -85,6 +87,17 @@ class ForestPhotoz(PhotozEstimator):
     Carrasco Kind & Brunner (2013), https://arxiv.org/abs/1303.7269
     """
 
+    limits: ClassVar = {
+        "n_trees": Limits(1, whole=True),
+        "min_leaf": Limits(1, whole=True),
+        "max_features": Limits(0, 1, above=True),
+        "max_rows": Limits(1, whole=True),
+        "n_cosines": Limits(0, whole=True),
+        "bandwidth": Limits(0, above=True, none="to be chosen"),
+        "temperature": Limits(0, above=True, none="to be chosen"),
+        "n_threads": Limits(1, whole=True, none="for all cores"),
+    }
+
     def __init__(
         self,
         *,
@@ -96,7 +109,7 @@ class ForestPhotoz(PhotozEstimator):
         bandwidth: float | None = None,
         temperature: float | None = None,
         z_max: float | None = None,
-        n_z: int = 501,
+        n_z: int | None = None,
         n_threads: int | None = None,
         random_state: int | None = None,
     ) -> None:
@@ -131,7 +144,6 @@ class ForestPhotoz(PhotozEstimator):
         return {"n_trees": 50}
 
     def _fit(self, train: Rows, validation: Rows | None, on_step: OnStep | None) -> None:
-        self._check_parameters()
         weight = train.weight if train.reliability is None else train.weight * train.reliability
         if (weight > 0).sum() < 2:
             msg = "at least 2 training rows must have a weight and a reliability above 0."
@@ -225,26 +237,6 @@ class ForestPhotoz(PhotozEstimator):
         """What the trees split on, shape ``(n_galaxies, n_features + n_cosines)``."""
         return np.concatenate([X, self.regression_.predict(X)], axis=1)
 
-    def _check_parameters(self) -> None:
-        if min(self.n_trees, self.min_leaf) < 1 or self.n_cosines < 0:
-            msg = (
-                "n_trees and min_leaf must be at least 1 and n_cosines at least 0, got "
-                f"{self.n_trees}, {self.min_leaf} and {self.n_cosines}."
-            )
-            raise ValueError(msg)
-        if not 0 < self.max_features <= 1 or self.max_rows < 1:
-            msg = (
-                "max_features must be above 0 and at most 1 and max_rows at least 1, got "
-                f"{self.max_features} and {self.max_rows}."
-            )
-            raise ValueError(msg)
-        if any(value is not None and value <= 0 for value in (self.bandwidth, self.temperature)):
-            msg = (
-                "bandwidth and temperature must be above 0 or None, got "
-                f"{self.bandwidth} and {self.temperature}."
-            )
-            raise ValueError(msg)
-
     def _grow(
         self,
         train: Rows,
@@ -269,11 +261,11 @@ class ForestPhotoz(PhotozEstimator):
         )
         tree.fit(train.X[rows], target[rows], sample_weight=count)
         nearest = np.rint(train.z_spec[rows] / self.z_grid_[1]).astype(np.intp)
-        return Trees.grow(tree.tree_, train.X[rows], nearest, count, self.n_z), times > 0
+        return Trees.grow(tree.tree_, train.X[rows], nearest, count, len(self.z_grid_)), times > 0
 
     def _keep(self, trees: Trees) -> None:
         self.trees_ = trees
-        self.contents_ = trees.contents(self.n_z)
+        self.contents_ = trees.contents(len(self.z_grid_))
 
     def _tuning_rows(self, validation: Rows) -> tuple[FloatArray, Labels]:
         """Histograms and redshifts of validation rows, evenly spread over all of them."""
@@ -322,7 +314,7 @@ class ForestPhotoz(PhotozEstimator):
         self, task: Callable[[_Item], _Result], items: Iterable[_Item]
     ) -> list[_Result]:
         """Results of a task in the order of its items."""
-        with ThreadPoolExecutor(self.n_threads or os.cpu_count()) as pool:
+        with ThreadPoolExecutor(self.n_threads or processors()) as pool:
             return list(pool.map(task, items))
 
     def _save(self, directory: Path) -> None:

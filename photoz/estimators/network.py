@@ -6,7 +6,7 @@ import math
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from photoz.errors import InputError
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
 from photoz.estimators.labels import n_of_z_at
+from photoz.estimators.limits import Limits, OneOf
 from photoz.estimators.mixture_density import (
     CHUNK,
     MixtureHead,
@@ -66,8 +67,9 @@ class NetworkPhotoz(PhotozEstimator):
     device
         Where the network is trained and used; "auto" takes CUDA where there is one.
     z_max, n_z
-        Upper end and number of points of the redshift grid, which starts at 0. No
-        component is narrower (1 sigma) than two of its steps.
+        Upper end and number of points of the redshift grid, which starts at 0; the end
+        follows from the training redshifts if it is None, the number from the end, in steps
+        of 0.004 or finer. No component is narrower (1 sigma) than two steps.
     random_state
         Seed of the starting weights and of the order of the rows.
 
@@ -82,6 +84,18 @@ class NetworkPhotoz(PhotozEstimator):
     Smith (2018), https://arxiv.org/abs/1803.09820
     """
 
+    limits: ClassVar = {
+        "width": Limits(1, whole=True),
+        "layers": Limits(1, whole=True),
+        "n_components": Limits(1, whole=True),
+        "updates": Limits(1, whole=True, none="to follow the number of rows"),
+        "batch_size": Limits(1, whole=True),
+        "learning_rate": Limits(0, above=True),
+        "weight_decay": Limits(0),
+        "members": Limits(1, whole=True),
+        "device": OneOf(("auto", "cpu", "cuda")),
+    }
+
     def __init__(
         self,
         *,
@@ -95,7 +109,7 @@ class NetworkPhotoz(PhotozEstimator):
         members: int = 4,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         z_max: float | None = None,
-        n_z: int = 501,
+        n_z: int | None = None,
         random_state: int | None = None,
     ) -> None:
         self.width = width
@@ -168,7 +182,6 @@ class NetworkPhotoz(PhotozEstimator):
         return density
 
     def _fit(self, train_rows: Rows, validation: Rows | None, on_step: OnStep | None) -> None:
-        self._check_parameters()
         device = _find_device(self.device)
         # A seed of its own: nothing is drawn from torch's global generator.
         seed = int(check_random_state(self.random_state).randint(2**31))
@@ -223,15 +236,6 @@ class NetworkPhotoz(PhotozEstimator):
         networks.load_state_dict(_within(tensors, "networks."))
         self.networks_ = networks.requires_grad_(requires_grad=False)
 
-    def _check_parameters(self) -> None:
-        for name in ("width", "layers", "n_components", "batch_size", "members"):
-            if getattr(self, name) < 1:
-                msg = f"{name} must be at least 1, got {getattr(self, name)}."
-                raise InputError(msg)
-        if self.updates is not None and self.updates < 1:
-            msg = f"updates must be at least 1, or None to follow the rows, got {self.updates}."
-            raise InputError(msg)
-
 
 @dataclass(frozen=True, eq=False)
 class _Scaling:
@@ -274,9 +278,7 @@ def _within(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Te
 
 
 def _find_device(device: str) -> torch.device:
-    if device not in ("auto", "cpu", "cuda"):
-        msg = f"device must be 'auto', 'cpu' or 'cuda', got {device!r}."
-        raise InputError(msg)
+    NetworkPhotoz.check_parameter("device", device)
     if device == "cuda" and not torch.cuda.is_available():
         msg = "device is 'cuda', but torch finds none; use 'auto' or 'cpu'."
         raise InputError(msg)

@@ -141,16 +141,7 @@ def make_mock_catalogue(
     generator = np.random.default_rng(random_state)
     z, photometry = universe.draw(n_galaxies, generator)
     if not_observed > 0:
-        photometry = _hide(photometry, generator.random(photometry.flux.shape) < not_observed)
+        photometry = photometry.without(generator.random(photometry.flux.shape) < not_observed)
     ra = generator.uniform(150, 170, n_galaxies)
     dec = np.rad2deg(np.arcsin(generator.uniform(-0.17, 0.17, n_galaxies)))
     return MockCatalogue(photometry, z, np.arange(n_galaxies), ra, dec, universe)
-
-
-def _hide(photometry: Photometry, hidden: NDArray[np.bool_]) -> Photometry:
-    return replace(
-        photometry,
-        flux=np.where(hidden, np.nan, photometry.flux),
-        flux_error=np.where(hidden, np.nan, photometry.flux_error),
-        state=np.where(hidden, np.uint8(State.NOT_OBSERVED), photometry.state),
-    )

@@ -157,7 +157,7 @@ def _made_up_rows(survey: Survey) -> pd.DataFrame:
     }
     for band in survey.bands:
         names = survey.band_columns(band).model_dump()
-        columns |= {name: values[kind] for kind, name in names.items() if name is not None}
+        columns |= {name: values[kind] for kind, name in names.items() if isinstance(name, str)}
     return pd.DataFrame({name: columns[name] for name in survey.columns_needed()})
 
 

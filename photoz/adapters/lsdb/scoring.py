@@ -17,6 +17,7 @@ import photoz
 from photoz.adapters.lsdb.catalogues import check_columns, coordinates, predict
 from photoz.adapters.lsdb.partitions import fingerprint, load_once
 from photoz.errors import InputError
+from photoz.integrity import check_replaceable
 from photoz.model import FittedModel
 from photoz.prediction import FLAGS, QUANTILE_LEVELS, PdfColumn
 from photoz.survey import Survey
@@ -24,6 +25,8 @@ from photoz.survey import Survey
 __all__ = ["score_hats"]
 
 _SETTINGS = "photoz.json"
+_COLLECTION = "collection.properties"
+"""What every HATS catalogue that was written here holds."""
 
 
 def score_hats(
@@ -56,7 +59,7 @@ def score_hats(
     scheduler
         Address of a running Dask cluster to use instead, such as ``tcp://host:8786``.
     overwrite
-        Whether `out` may exist.
+        Whether `out` may be a catalogue that was written earlier, which is replaced.
     resume
         Whether to go on with what an interrupted call with the same arguments has left.
     progress
@@ -79,6 +82,7 @@ def score_hats(
     if out.exists() and not overwrite:
         msg = f"{out} exists; name another directory or allow it to be overwritten (--overwrite)."
         raise InputError(msg)
+    check_replaceable(out, _COLLECTION)
     place = str(Path(model).absolute())
     sha256 = fingerprint(place)
     known = load_once(place, sha256)
