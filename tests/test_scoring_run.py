@@ -346,6 +346,17 @@ def test_a_folder_that_cannot_be_made_is_told(model, named_file):
 
 
 def rescaled(path, bands, factor=1000):
+def test_a_folder_in_the_place_of_the_output_is_told_before_it_begins(model, named_file):
+    with pytest.raises(InputError, match="is a folder; name a file"):
+        score_catalogue(model, named_file, _folder(named_file), overwrite=True)
+
+
+def _folder(named_file):
+    folder = named_file.parent / "out.parquet"
+    folder.mkdir()
+    return folder
+
+
     table = pq.read_table(path)
     for band in bands:
         name = f"mag_{band}"

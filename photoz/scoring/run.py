@@ -140,6 +140,9 @@ def score_catalogue(
     if out.exists() and any(file.path.samefile(out) for file in source.files):
         msg = f"{out} is of the catalogue itself, which would be lost; name another output."
         raise InputError(msg)
+    if out.is_dir():
+        msg = f"{out} is a folder; name a file."
+        raise InputError(msg)
     if out.exists() and not overwrite and not (resume and parts.were_published()):
         msg = f"{out} exists; name another file or allow it to be overwritten (--overwrite)."
         raise InputError(msg)
