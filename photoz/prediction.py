@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,7 +16,7 @@ from photoz.pdf import FloatArray
 from photoz.photometry import Photometry, State
 from photoz.summaries import Summaries, summarise
 
-__all__ = ["FLAGS", "QUANTILE_LEVELS", "PdfColumn", "prediction_columns"]
+__all__ = ["FLAGS", "QUANTILE_LEVELS", "PdfColumn", "check_kept", "prediction_columns"]
 
 PdfColumn = Literal["none", "quantiles", "grid", "mixture"]
 
@@ -35,6 +36,12 @@ FLAGS = {
 }
 """Meaning of each bit of the column ``<name>_flag``."""
 
+_MADE = (
+    *("z_mode", "z_median", "z_mean", "z_std", "z_err68_low", "z_err68_high", "z_err95_low"),
+    *("z_err95_high", "odds", "flag", "quantiles", "density", "mixture", "ens_20", "ens_interp"),
+)
+"""How the names of columns of predictions end, those of HATS catalogues among them."""
+
 _EDGE_PROBABILITY = 0.01
 _INTERVALS = {
     "z_median": 0.5,
@@ -43,6 +50,25 @@ _INTERVALS = {
     "z_err95_low": 0.025,
     "z_err95_high": 0.975,
 }
+
+
+def check_kept(keep: Collection[str], name: str) -> None:
+    """Raise `InputError` where a column to carry over would be lost to one of a prediction.
+
+    Parameters
+    ----------
+    keep
+        Names of columns of the catalogue.
+    name
+        Start of the names of the prediction's columns.
+    """
+    lost = [column for column in keep if column in {f"{name}_{end}" for end in _MADE}]
+    if lost:
+        msg = (
+            f"the column {lost[0]!r} of the catalogue cannot be kept beside the prediction's own "
+            "of that name; do not keep it, or begin those names otherwise (--name)."
+        )
+        raise InputError(msg)
 
 
 def prediction_columns(

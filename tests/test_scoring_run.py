@@ -321,6 +321,12 @@ def test_text_among_numbers_is_told_with_its_file_and_rows(model, catalogue_file
         ("out.fits", {"output": "qp"}, "ends as its format does"),
         ("out.qp.hdf5", {"pdf": "none"}, "a qp ensemble holds p\\(z\\), got pdf 'none'"),
         ("out.parquet", {"keep": ["nothing"]}, "expected the column 'nothing'"),
+        (
+            "out.parquet",
+            {"keep": ["photoz_flag"]},
+            "'photoz_flag' of the catalogue cannot be kept",
+        ),
+        ("out.parquet", {"keep": ["rf_odds"], "name": "rf"}, "'rf_odds' .* cannot be kept"),
     ],
 )
 def test_what_cannot_be_done_is_told_before_it_begins(
@@ -340,12 +346,6 @@ def test_the_catalogue_itself_is_never_overwritten(model, named_file):
     assert named_file.read_bytes() == before
 
 
-def test_a_folder_that_cannot_be_made_is_told(model, named_file):
-    with pytest.raises(InputError, match=r"expected a folder in which .* Not a directory"):
-        score_catalogue(model, named_file, named_file / "out.parquet")
-
-
-def rescaled(path, bands, factor=1000):
 def test_a_folder_in_the_place_of_the_output_is_told_before_it_begins(model, named_file):
     with pytest.raises(InputError, match="is a folder; name a file"):
         score_catalogue(model, named_file, _folder(named_file), overwrite=True)
@@ -357,6 +357,12 @@ def _folder(named_file):
     return folder
 
 
+def test_a_folder_that_cannot_be_made_is_told(model, named_file):
+    with pytest.raises(InputError, match=r"expected a folder in which .* Not a directory"):
+        score_catalogue(model, named_file, named_file / "out.parquet")
+
+
+def rescaled(path, bands, factor=1000):
     table = pq.read_table(path)
     for band in bands:
         name = f"mag_{band}"

@@ -19,7 +19,7 @@ from photoz.mixture_form import check_mixture
 from photoz.model import FittedModel
 from photoz.pdf import FloatArray
 from photoz.photometry import photometry_from_columns
-from photoz.prediction import FLAGS, QUANTILE_LEVELS, PdfColumn, prediction_columns
+from photoz.prediction import FLAGS, QUANTILE_LEVELS, PdfColumn, check_kept, prediction_columns
 from photoz.survey import Survey
 
 __all__ = ["Task"]
@@ -82,6 +82,7 @@ class Task:
             raise InputError(msg)
         if self.pdf == "mixture":
             check_mixture(self.model)
+        check_kept(self.keep, self.name)
 
     def columns(self, source: Source) -> list[str]:
         """Columns that must be there, and those that are read if they are."""

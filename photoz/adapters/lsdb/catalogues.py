@@ -11,7 +11,7 @@ from photoz.adapters.lsdb.partitions import fingerprint, load_once, predict_part
 from photoz.columns import missing_columns
 from photoz.errors import InputError
 from photoz.model import FittedModel
-from photoz.prediction import PdfColumn
+from photoz.prediction import PdfColumn, check_kept
 from photoz.survey import Survey
 
 __all__ = ["check_columns", "coordinates", "predict"]
@@ -61,6 +61,7 @@ def predict(
     if pdf == "mixture":
         msg = "a HATS catalogue holds p(z) as quantiles or on a grid, got pdf 'mixture'."
         raise InputError(msg)
+    check_kept(keep, name)
     place = str(Path(model).absolute())
     sha256 = fingerprint(place)
     known = load_once(place, sha256)
