@@ -119,6 +119,16 @@ def test_evaluate_can_score_what_training_has_seen(command, bundle, catalogue_fi
     assert "scored all the same" in error
 
 
+def test_evaluate_tells_of_a_survey_of_other_bands(command, bundle, catalogue_file, tmp_path):
+    (tmp_path / "two.toml").write_text('bands = ["r", "i"]')
+
+    status, _, error = command("evaluate", bundle, catalogue_file, "--survey", "two.toml")
+
+    assert status == 2
+    assert "extra columns u, g, r, i, z, y, found r, i; give a survey of those" in error
+    assert len(error.splitlines()) == 1
+
+
 def test_evaluate_needs_new_galaxies(command, bundle, catalogue_file):
     table = pq.read_table(catalogue_file)[:500]
     seen = load_model(bundle).seen_in_training(

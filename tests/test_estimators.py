@@ -183,8 +183,15 @@ def test_redshift_off_the_grid_is_an_error(name, wrong, message):
     z_spec = TRAIN[1].copy()
     z_spec[7] = wrong
 
-    with pytest.raises(ValueError, match=re.escape(message)):
+    # That of NaN is scikit-learn's own.
+    with pytest.raises(ValueError if np.isnan(wrong) else InputError, match=re.escape(message)):
         estimator_for_tests(name).fit(TRAIN[0], z_spec)
+
+
+@pytest.mark.parametrize("weight", [np.zeros(400), np.full(400, -1.0), np.ones(3)])
+def test_weights_that_cannot_be_are_an_error_of_the_input(weight):
+    with pytest.raises(InputError, match=r"sample_weight must have shape \(400,\)"):
+        estimator_for_tests("trainz").fit(*TRAIN, sample_weight=weight)
 
 
 @each
@@ -193,7 +200,7 @@ def test_reliability_is_accepted_and_checked(name):
     estimator.fit(*TRAIN, reliability=np.full(len(TRAIN[1]), 0.95))
 
     assert np.isfinite(estimator.predict_pdf(TEST[0]).density).all()
-    with pytest.raises(ValueError, match="reliability must hold 400 probabilities"):
+    with pytest.raises(InputError, match="reliability must hold 400 probabilities"):
         estimator.fit(*TRAIN, reliability=np.full(len(TRAIN[1]), 1.5))
 
 

@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.tree import DecisionTreeRegressor
 
+from photoz.errors import InputError
 from photoz.estimators.cosines import CosineRegression, cosines_of_rank
 from photoz.estimators.forest import ForestPhotoz
 from photoz.estimators.smoothing import gaussian_kernel
@@ -164,7 +165,7 @@ def test_wrong_parameter_is_an_error(parameters, message):
 def test_rows_that_cannot_be_trusted_at_all_are_an_error():
     X, z_spec = make_galaxies(50)
 
-    with pytest.raises(ValueError, match="at least 2 training rows must have a weight"):
+    with pytest.raises(InputError, match="at least 2 training rows must have a weight"):
         make_forest().fit(X, z_spec, reliability=np.zeros(50))
 
 

@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from photoz.errors import InputError
 from photoz.estimators.limits import Limits, OneOf
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.resolution import n_points
@@ -200,7 +201,7 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
 
         Raises
         ------
-        ValueError
+        InputError
             If a parameter is out of its limits, the shapes disagree, a redshift is NaN,
             negative or above `z_max`, or a weight or a reliability is out of its range.
         """
@@ -325,13 +326,13 @@ def _make_grid(z_spec: FloatArray, z_max: float | None, n_z: int | None) -> NDAr
 def _check_on_grid(z_spec: FloatArray, z_max: float) -> None:
     if (z_spec < 0).any():
         msg = f"Negative values in data: y must hold redshifts from 0, found {z_spec.min():.6g}."
-        raise ValueError(msg)
+        raise InputError(msg)
     if (z_spec > z_max).any():
         msg = (
             f"y must hold redshifts up to z_max = {z_max:.6g}, found {z_spec.max():.6g}; "
             "raise z_max or leave those galaxies out."
         )
-        raise ValueError(msg)
+        raise InputError(msg)
 
 
 def _check_weight(sample_weight: ArrayLike | None, n_galaxies: int) -> NDArray[np.float64]:
@@ -345,7 +346,7 @@ def _check_weight(sample_weight: ArrayLike | None, n_galaxies: int) -> NDArray[n
             f"sample_weight must have shape ({n_galaxies},), no negative value and not all zero, "
             f"got shape {weight.shape} and sum {weight.sum():.6g}."
         )
-        raise ValueError(msg)
+        raise InputError(msg)
     normalised: NDArray[np.float64] = weight / weight.mean()
     return normalised
 
@@ -358,5 +359,5 @@ def _check_reliability(
     value = np.asarray(reliability, dtype=np.float64)
     if value.shape != (n_galaxies,) or not ((value >= 0) & (value <= 1)).all():
         msg = f"reliability must hold {n_galaxies} probabilities between 0 and 1."
-        raise ValueError(msg)
+        raise InputError(msg)
     return value

@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.tree import DecisionTreeRegressor
 
 from photoz.environment import processors
+from photoz.errors import InputError
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
 from photoz.estimators.cosines import CosineRegression, cosines_of_rank
 from photoz.estimators.labels import Labels, trust
@@ -147,7 +148,7 @@ class ForestPhotoz(PhotozEstimator):
         weight = train.weight if train.reliability is None else train.weight * train.reliability
         if (weight > 0).sum() < 2:
             msg = "at least 2 training rows must have a weight and a reliability above 0."
-            raise ValueError(msg)
+            raise InputError(msg)
         train = replace(train, weight=weight)[weight > 0]
         if train.reliability is not None:
             train = self._doubt(train)
