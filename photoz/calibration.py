@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from photoz.calibration_steps import PitMap, PowerTable, Temperature
 from photoz.conformal import ConformalMap
 from photoz.log_score import Truth, assign_folds
 from photoz.pdf import FloatArray, RedshiftPDF
+from photoz.pit_map import PitMap
 from photoz.resolution import blocks
+from photoz.temperature import PowerTable, Temperature
 
 __all__ = ["Calibration"]
 
