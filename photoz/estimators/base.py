@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from photoz.errors import InputError
 from photoz.estimators.limits import Limits, OneOf
+from photoz.estimators.rows import Rows, check_on_grid, check_reliability, check_weight
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.resolution import n_points
 
@@ -65,35 +65,6 @@ class Choice:
     """Values that a search may try, in no order."""
 
     options: tuple[bool | int | float | str, ...]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Checked rows of a training or validation set.
-
-    Parameters
-    ----------
-    X
-        Features of shape ``(n_galaxies, n_features)``, NaN where not observed.
-    z_spec
-        Spectroscopic redshifts of shape ``(n_galaxies,)``, on the grid.
-    weight
-        Sample weights of shape ``(n_galaxies,)``, of mean one.
-    reliability
-        Probability that each redshift is right, shape ``(n_galaxies,)``; None if all are.
-    """
-
-    X: NDArray[np.float32]
-    z_spec: NDArray[np.float64]
-    weight: NDArray[np.float64]
-    reliability: NDArray[np.float64] | None = None
-
-    def __len__(self) -> int:
-        return len(self.X)
-
-    def __getitem__(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Rows:
-        reliability = None if self.reliability is None else self.reliability[rows]
-        return Rows(self.X[rows], self.z_spec[rows], self.weight[rows], reliability)
 
 
 class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
@@ -219,9 +190,9 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         z_spec = np.asarray(target, dtype=np.float64)
         self.z_grid_ = _make_grid(z_spec, self.z_max, self.n_z)
         self.tuned_ = {}
-        _check_on_grid(z_spec, self.z_grid_[-1])
-        weight = _check_weight(sample_weight, len(z_spec))
-        train = Rows(features, z_spec, weight, _check_reliability(reliability, len(z_spec)))
+        check_on_grid(z_spec, self.z_grid_[-1])
+        weight = check_weight(sample_weight, len(z_spec))
+        train = Rows(features, z_spec, weight, check_reliability(reliability, len(z_spec)))
         self._fit(train, self._check_validation(validation), on_step)
         return self
 
@@ -306,7 +277,7 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         # A truth beyond the grid is scored as a miss elsewhere; here it would only be noise.
         inside = (z_spec >= 0) & (z_spec <= self.z_grid_[-1])
         given = validation[2] if len(validation) > 2 else None
-        reliability = _check_reliability(given, len(X))
+        reliability = check_reliability(given, len(X))
         return Rows(X, z_spec, np.ones(len(X)), reliability)[inside]
 
     def __sklearn_tags__(self) -> Tags:
@@ -321,43 +292,3 @@ def _make_grid(z_spec: FloatArray, z_max: float | None, n_z: int | None) -> NDAr
     if z_max is None:
         z_max = 1.05 * (1 + float(np.nanmax(z_spec))) - 1
     return np.linspace(0, z_max, n_points(z_max) if n_z is None else n_z)
-
-
-def _check_on_grid(z_spec: FloatArray, z_max: float) -> None:
-    if (z_spec < 0).any():
-        msg = f"Negative values in data: y must hold redshifts from 0, found {z_spec.min():.6g}."
-        raise InputError(msg)
-    if (z_spec > z_max).any():
-        msg = (
-            f"y must hold redshifts up to z_max = {z_max:.6g}, found {z_spec.max():.6g}; "
-            "raise z_max or leave those galaxies out."
-        )
-        raise InputError(msg)
-
-
-def _check_weight(sample_weight: ArrayLike | None, n_galaxies: int) -> NDArray[np.float64]:
-    if sample_weight is None:
-        return np.ones(n_galaxies)
-    weight: NDArray[np.float64] = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
-    if weight.shape != (n_galaxies,) or (weight < 0).any() or not weight.sum() > 0:
-        msg = (
-            f"sample_weight must have shape ({n_galaxies},), no negative value and not all zero, "
-            f"got shape {weight.shape} and sum {weight.sum():.6g}."
-        )
-        raise InputError(msg)
-    normalised: NDArray[np.float64] = weight / weight.mean()
-    return normalised
-
-
-def _check_reliability(
-    reliability: ArrayLike | None, n_galaxies: int
-) -> NDArray[np.float64] | None:
-    if reliability is None:
-        return None
-    value = np.asarray(reliability, dtype=np.float64)
-    if value.shape != (n_galaxies,) or not ((value >= 0) & (value <= 1)).all():
-        msg = f"reliability must hold {n_galaxies} probabilities between 0 and 1."
-        raise InputError(msg)
-    return value

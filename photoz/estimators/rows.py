@@ -1,0 +1,98 @@
+"""Rows: galaxies of known redshift as a fit gets them, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_array
+
+from photoz.errors import InputError
+from photoz.pdf import FloatArray
+
+__all__ = ["Rows", "check_on_grid", "check_reliability", "check_weight"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Checked rows of a training or validation set.
+
+    Parameters
+    ----------
+    X
+        Features of shape ``(n_galaxies, n_features)``, NaN where not observed.
+    z_spec
+        Spectroscopic redshifts of shape ``(n_galaxies,)``, on the grid.
+    weight
+        Sample weights of shape ``(n_galaxies,)``, of mean one.
+    reliability
+        Probability that each redshift is right, shape ``(n_galaxies,)``; None if all are.
+    """
+
+    X: NDArray[np.float32]
+    z_spec: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    reliability: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __getitem__(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Rows:
+        reliability = None if self.reliability is None else self.reliability[rows]
+        return Rows(self.X[rows], self.z_spec[rows], self.weight[rows], reliability)
+
+
+def check_on_grid(z_spec: FloatArray, z_max: float) -> None:
+    """Raise `InputError` if a redshift of shape ``(n_galaxies,)`` has no place on the grid."""
+    if (z_spec < 0).any():
+        msg = f"Negative values in data: y must hold redshifts from 0, found {z_spec.min():.6g}."
+        raise InputError(msg)
+    if (z_spec > z_max).any():
+        msg = (
+            f"y must hold redshifts up to z_max = {z_max:.6g}, found {z_spec.max():.6g}; "
+            "raise z_max or leave those galaxies out."
+        )
+        raise InputError(msg)
+
+
+def check_weight(sample_weight: ArrayLike | None, n_galaxies: int) -> NDArray[np.float64]:
+    """Weights of mean one, shape ``(n_galaxies,)``; equal ones for None.
+
+    Raises
+    ------
+    InputError
+        If the shape is another, a weight is negative, or all are 0.
+    """
+    if sample_weight is None:
+        return np.ones(n_galaxies)
+    weight: NDArray[np.float64] = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+    )
+    if weight.shape != (n_galaxies,) or (weight < 0).any() or not weight.sum() > 0:
+        msg = (
+            f"sample_weight must have shape ({n_galaxies},), no negative value and not all zero, "
+            f"got shape {weight.shape} and sum {weight.sum():.6g}."
+        )
+        raise InputError(msg)
+    normalised: NDArray[np.float64] = weight / weight.mean()
+    return normalised
+
+
+def check_reliability(
+    reliability: ArrayLike | None, n_galaxies: int
+) -> NDArray[np.float64] | None:
+    """Probabilities of shape ``(n_galaxies,)``, or None.
+
+    Raises
+    ------
+    InputError
+        If the shape is another, or one lies outside of 0 to 1.
+    """
+    if reliability is None:
+        return None
+    value = np.asarray(reliability, dtype=np.float64)
+    if value.shape != (n_galaxies,) or not ((value >= 0) & (value <= 1)).all():
+        msg = f"reliability must hold {n_galaxies} probabilities between 0 and 1."
+        raise InputError(msg)
+    return value
