@@ -111,7 +111,7 @@ class PhotozBlend:
         return self.calibration.apply(pz, self.features.transform(photometry))
 
     def outside_training(self, photometry: Photometry) -> NDArray[np.bool_]:
-        """Whether each galaxy lies outside the training range in any band.
+        """Whether each galaxy lies outside the training range in any band, or in its colours.
 
         Returns
         -------

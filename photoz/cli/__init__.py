@@ -1,4 +1,4 @@
-"""The command ``photoz``: data, experiment, predict, evaluate, export, report, ui."""
+"""The command ``photoz``: experiments, catalogues, and what MLflow keeps of them."""
 
 from __future__ import annotations
 
