@@ -202,13 +202,15 @@ class PhotozModel:
         return np.isin(fingerprints(photometry), self.seen)
 
     def restore(self, content: Mapping[str, Any]) -> Self:
-        """Take over the learned state that `learned` described."""
+        """Take over the learned state that `learned` described, and the provenance beside it."""
         self.optional_bands = tuple(content["optional_bands"])
         self.training_range = {
             band: (low, high) for band, (low, high) in content["training_range"].items()
         }
         occupancy = content.get("occupancy")
         self.occupancy = Occupancy.from_dict(occupancy) if occupancy else None
+        learned = self.learned()
+        self.provenance = {key: part for key, part in content.items() if key not in learned}
         return self
 
     def learned(self) -> dict[str, Any]:
