@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -216,6 +217,12 @@ def _check_table(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
     if name not in registered_estimators():
         known = [*registered_estimators(), _BLEND]
         msg = f"unknown estimator {name!r}{suggest(name, known)}; there are {', '.join(known)}."
+        raise ValueError(msg)
+    # Else the columns of its predictions would be refused, once all has been fitted.
+    if not re.fullmatch("[a-z][a-z0-9]*", name):
+        msg = (
+            f"an experiment names columns by estimators: {name!r} must be letters a-z and digits."
+        )
         raise ValueError(msg)
     parameters = [
         key for key in inspect.signature(get_estimator(name)).parameters if key not in _SHARED

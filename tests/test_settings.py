@@ -144,6 +144,14 @@ def test_mistakes_are_named_in_one_line(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
+def test_an_estimator_that_can_name_no_column_is_told_before_it_is_fitted(monkeypatch):
+    known = {"my_net": "elsewhere:Net", "forest": "photoz.estimators.forest:ForestPhotoz"}
+    monkeypatch.setattr("photoz.settings.registered_estimators", lambda: known)
+
+    with pytest.raises(InputError, match="'my_net' must be letters a-z and digits"):
+        Experiment(name="try", catalogue={"dataset": "sdss"}, estimators={"my_net": {}})
+
+
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match="expected an experiment file, found none"):
         Experiment.from_toml(tmp_path / "nothing.toml")
