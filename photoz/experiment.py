@@ -226,7 +226,11 @@ class _Flow:
             at_fault = all(isinstance(error, InputError) for error in errors)
             raise (InputError if at_fault else RuntimeError)(msg) from errors[0]
         version = self.versions[self.results.champion]
-        self.results.registered = self.tracking.promote(version).to_dict()
+        try:
+            self.results.registered = self.tracking.promote(version).to_dict()
+        except Exception as error:
+            # A store that is gone by now must not cost the results.
+            logger.warning("the champion was not promoted: %s", _reason(error))
         return self.results.finish(reasons)
 
 

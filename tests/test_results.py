@@ -4,9 +4,11 @@ import os
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from photoz.experiment import _Flow
 from photoz.process import process_name
 from photoz.results import Results
 
@@ -64,3 +66,22 @@ def test_complete_results_of_a_killed_process_get_their_name(tmp_path, dead):
 
     assert folders(tmp_path) == ["sdss"]
     assert folders(tmp_path / "sdss") == ["report.json"]
+
+
+def test_results_are_written_though_the_store_is_gone_by_then(caplog):
+    def gone(_):
+        msg = "no answer from http://me:secret@host"
+        raise ConnectionError(msg)
+
+    results = SimpleNamespace(
+        outcomes={"forest": None},
+        champion="forest",
+        registered={},
+        finish=lambda failed: {"failed": failed},
+    )
+    flow = _Flow(None, None, SimpleNamespace(promote=gone), results, None, {"forest": "1"})
+
+    assert flow.finish() == {"failed": {}}
+    assert results.registered == {}
+    assert "the champion was not promoted: ConnectionError: no answer" in caplog.text
+    assert "secret" not in caplog.text
