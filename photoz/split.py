@@ -135,13 +135,17 @@ def split(
     Raises
     ------
     InputError
-        If `by` needs a column that is not there, or if a part would be empty.
+        If a number is out of its range, `by` needs a column that is not there, or a part
+        would be empty.
     """
     if min(validation, test) <= 0 or validation + test >= 1:
         msg = (
             "expected shares validation and test above 0 that leave rows to train, "
             f"found {validation} and {test}; lower or raise them."
         )
+        raise InputError(msg)
+    if not cell_degrees > 0:
+        msg = f"expected cells of the sky with a side above 0 degrees, found {cell_degrees}."
         raise InputError(msg)
     identity = _identity(galaxies, declared_ids)
     tested = identity if official_test is None else _identity(official_test, declared_ids)

@@ -429,6 +429,12 @@ def test_an_empty_part_is_an_error():
         split(make(), declared_ids=True, official_test=make())
 
 
+@pytest.mark.parametrize("side", [0.0, -1.0, float("nan")])
+def test_cells_have_a_side(side):
+    with pytest.raises(InputError, match="expected cells of the sky with a side above 0 degrees"):
+        split(make(60), declared_ids=True, by="sky", cell_degrees=side)
+
+
 @pytest.mark.parametrize("shares", [(0.0, 0.2), (0.2, 0.0), (0.5, 0.5), (-0.1, 0.2)])
 def test_shares_must_leave_something_everywhere(shares):
     with pytest.raises(InputError, match="expected shares validation and test above 0"):
