@@ -5,6 +5,9 @@ import re
 __all__ = ["InputError", "without_password"]
 
 
+_SECRETS = "password|passwd|pwd|token|secret"
+
+
 class InputError(ValueError):
     """What was given cannot be used.
 
@@ -14,7 +17,7 @@ class InputError(ValueError):
 
 
 def without_password(text: str) -> str:
-    """Text in which no URL shows who logs in, nor with which password.
+    """Text in which no URL, and no setting, shows who logs in, nor with which password.
 
     Examples
     --------
@@ -23,4 +26,6 @@ def without_password(text: str) -> str:
     """
     # A password may hold an @ itself, so everything up to the last one goes.
     text = re.sub(r"(?<=://)[^\s'\"]*@", "***@", text)
-    return re.sub(r"(?i)(password|passwd|pwd|token|secret)=[^&\s'\"]+", r"\1=***", text)
+    text = re.sub(rf"(?i)({_SECRETS})=('[^']*'|\"[^\"]*\"|[^&\s'\"]+)", r"\1=***", text)
+    # As JSON and Python write the keys of a dictionary.
+    return re.sub(rf"(?i)((['\"])\w*(?:{_SECRETS})\2\s*:\s*)(['\"]).*?\3", r"\1\3***\3", text)
