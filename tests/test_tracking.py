@@ -416,6 +416,16 @@ def test_a_model_is_not_looked_for_where_no_store_is(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_store_that_fails_as_an_experiment_begins_is_one_line(make, monkeypatch):
+    def fail(*_, **__):
+        raise mlflow.exceptions.MlflowException("locked")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "set_experiment_tag", fail)
+
+    with pytest.raises(InputError, match=r"the MLflow store .* cannot be used .*locked"):
+        make()
+
+
 def test_experiments_of_one_name_share_a_page(make):
     assert make("same").experiment_id == make("same").experiment_id
     assert make("other").experiment_id != make("same").experiment_id

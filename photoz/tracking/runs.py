@@ -70,9 +70,10 @@ class Tracking:
         self.folder = self._store.folder
         self.experiment_id = self._store.experiment(name).experiment_id
         self._client = self._store.client()
-        for key, value in page_tags(metric).items():
-            self._client.set_experiment_tag(self.experiment_id, key, value)
-        self._end_abandoned()
+        with self._store.explained():
+            for key, value in page_tags(metric).items():
+                self._client.set_experiment_tag(self.experiment_id, key, value)
+            self._end_abandoned()
         self.common_tags: dict[str, Any] = {
             "dataset": data.name,
             "data_sha256": data.sha256,

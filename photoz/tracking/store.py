@@ -123,10 +123,21 @@ class Store:
                 "or set MLFLOW_TRACKING_URI."
             )
             raise InputError(msg)
-        try:
+        with self.explained(), _few_retries():
             self.follow()
-            with _few_retries():
-                yield self.client()
+            yield self.client()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Say in one line where MLflow fails in the block.
+
+        Raises
+        ------
+        InputError
+            If it does.
+        """
+        try:
+            yield
         except (MlflowException, SQLAlchemyError) as error:
             raise self._unusable(error) from error
 
