@@ -345,3 +345,34 @@ def test_fits_side_by_side_give_the_same_and_leave_the_threads_as_they_were(gala
     assert_array_equal(together[0], alone)
     assert_array_equal(together[2], alone)
     assert torch.get_num_threads() == before
+
+
+def test_validation_rows_choose_how_long_to_train():
+    """A redshift that swings with the feature takes longer than one that hardly changes."""
+
+    def draw_swinging(n_rows, seed):
+        X = np.random.default_rng(seed).uniform(-1, 1, (n_rows, 1)).astype(np.float32)
+        return X, (1.5 + np.sin(2 * np.pi * X[:, 0])).astype(np.float64)
+
+    train, validation = draw_swinging(600, 0), draw_swinging(200, 1)
+    steps = []
+    network = NetworkPhotoz(**SMALL, random_state=0)
+    network.fit(*train, validation=validation, on_step=lambda step, _: steps.append(step))
+    shortest = NetworkPhotoz(**SMALL, random_state=0).fit(*train)
+    repeated = NetworkPhotoz(**SMALL, random_state=0, **network.tuned_).fit(*train)
+    X, z_spec = draw_swinging(200, 2)
+    pz = network.predict_pdf(X)
+
+    assert network.tuned_["updates"] > 2 * list(shortest.learning_curve_)[-1]
+    assert pz.at(z_spec).mean() > 1.2 * shortest.predict_pdf(X).at(z_spec).mean()
+    assert_allclose(repeated.predict_pdf(X).density, pz.density)
+    assert steps == sorted(set(steps))
+
+
+def test_a_longer_training_must_be_worth_it():
+    X, z_spec = draw(600, 0)
+    unrelated = np.random.default_rng(0).permutation(z_spec)
+    network = NetworkPhotoz(**SMALL, random_state=0)
+    network.fit(X[:400], unrelated[:400], validation=(X[400:], unrelated[400:]))
+
+    assert network.tuned_ == {"updates": 120}

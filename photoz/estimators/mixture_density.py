@@ -17,8 +17,10 @@ __all__ = [
     "CHUNK",
     "MixtureHead",
     "MixtureNetworks",
+    "Report",
     "Schedule",
     "TensorRows",
+    "log_loss",
     "one_thread",
     "train",
 ]
@@ -193,6 +195,10 @@ class Schedule:
     weight_decay: float
 
 
+Report = tuple[TensorRows, Callable[[int, float], None]]
+"""Validation rows, and what is told the step of a cycle and their log loss there."""
+
+
 class _OneThread:
     """Torch's number of threads, which is the whole process's: kept at one while anyone asks."""
 
@@ -236,7 +242,7 @@ def train(
     rows: TensorRows,
     schedule: Schedule,
     generator: torch.Generator,
-    on_report: tuple[TensorRows, Callable[[int, float], None]] | None,
+    on_report: Report | None,
 ) -> dict[int, float]:
     """Maximise the likelihood of the redshifts in one cycle of learning rates.
 
@@ -278,7 +284,7 @@ def train(
         nn.utils.clip_grad_norm_(parameters, _CLIP_NORM * networks.members**0.5)
         optimiser.step()
         if on_report is not None and update in reports:
-            on_report[1](reports[update], _log_loss(networks, _some(on_report[0])))
+            on_report[1](reports[update], log_loss(networks, _some(on_report[0])))
     return _curve(torch.stack(losses) / networks.members)
 
 
@@ -304,8 +310,16 @@ def _loss(networks: MixtureNetworks, rows: TensorRows) -> Tensor:
 
 
 @torch.inference_mode()
-def _log_loss(networks: MixtureNetworks, rows: TensorRows) -> float:
-    """Mean log loss of the members' mean density, with the floor of the metric."""
+def log_loss(networks: MixtureNetworks, rows: TensorRows) -> float:
+    """Mean log loss of the members' mean density, with the floor of the metric.
+
+    Parameters
+    ----------
+    networks
+        Networks on the device of the rows.
+    rows
+        Rows whose redshifts are known.
+    """
     total = 0.0
     for some in torch.split(torch.arange(len(rows), device=rows.X.device), CHUNK):
         part = rows[some]
