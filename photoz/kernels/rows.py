@@ -75,7 +75,7 @@ def find_supports(block: Block, n_rows: int) -> int:
 @part
 def take_support(block: Block, row: int, p: Row) -> int:
     """Copy the support of a row, zeros after it, and return its number of points."""
-    low, high = block.support[row]
+    low, high = block.support[row, 0], block.support[row, 1]
     n = high - low
     for i in range(padded(n)):
         # An index without sign cannot count from the end, which allows whole vectors at once.

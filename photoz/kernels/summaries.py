@@ -20,8 +20,6 @@ _PEAK_SHARE = np.float32(0.1)
 # Points that a search of a level strides over at once; it then halves its steps.
 _STRIDE = 8
 
-Cumulative = NDArray[np.float64]
-
 
 @kernel
 def summarise(
@@ -48,48 +46,42 @@ def summarise(
     """
     # Rows that begin a quarter of a page apart: else the processor takes a load from one for
     # a load of what it has just stored to another.
-    work = np.empty((5, 1024 * ((block.n_z + LANES) // 1024 + 1) + 256), dtype=np.float32)
-    p, before, logs = work[0], work[1], work[2]
-    reached = work[3:].reshape(-1)[: 2 * (block.n_z + LANES)].view(np.float64)
+    work = np.empty((4, 1024 * ((block.n_z + LANES) // 1024 + 1) + 256), dtype=np.float32)
+    p, before, logs, reached = work[0], work[1], work[2], work[3]
+    # Taken apart once: every look into a tuple of arrays counts references.
+    mode, mean, std, odds, beyond, n_peaks, quantiles, density = out
     for k in range(len(log_beta)):
         low, row = block.support[k, 0], first + k
         n = take_support(block, k, p)
         calibrate(p, n, before, logs, block.step, steps, log_beta[k])
-        _summarise(p, n, reached, low, block.n_z, block.step, out, row)
-        _invert(p, n, reached, low, block.step, levels, out.quantiles, row)
-        if len(out.density):
-            out.density[row] = 0
+        mode[row], mean[row], std[row], odds[row], beyond[row], n_peaks[row] = _summarise(
+            p, n, reached, low, block.n_z, block.step
+        )
+        _invert(p, n, reached, low, block.step, levels, quantiles, row)
+        if len(density):
+            density[row] = 0
             factor = np.float32(1 / (block.step * integral(p, n)))
             for i in range(n):
-                out.density[row, low + i] = factor * p[i]
+                density[row, low + i] = factor * p[i]
 
 
 @part
 def _summarise(
-    p: Row,
-    n: int,
-    reached: Cumulative,
-    low: int,
-    n_z: int,
-    step: float,
-    out: Summaries,
-    row: int,
-) -> None:
-    """Write all but the quantiles. Within, redshifts are counted in steps from the support."""
-    total = accumulate(p, n, reached) - 0.5 * (p[0] + p[n - 1])
+    p: Row, n: int, reached: Row, low: int, n_z: int, step: float
+) -> tuple[float, float, float, float, float, int]:
+    """All but the quantiles. Within, redshifts are counted in steps from the support."""
+    total = np.float64(accumulate(p, n, reached)) - 0.5 * (p[0] + p[n - 1])
     for i in range(padded(n)):
-        reached[i] -= 0.5 * p[i]
+        reached[i] -= np.float32(0.5) * p[i]
     peak = peak_of(p, n)
     mode = peak + _vertex(p, n, peak, low, n_z)
     mean, std = _moments(p, n, peak)
     half = _ODDS_WIDTH * (1 / step + low + mode)
-    out.mode[row] = step * (low + mode)
-    out.mean[row] = step * (low + mean)
-    out.std[row] = step * std
     upper = _below(p, n, reached, mode + half)
-    out.odds[row] = (upper - _below(p, n, reached, mode - half)) / total
-    out.beyond[row] = 1 - _below(p, n, reached, n_z - 3.0 - low) / total
-    out.n_peaks[row] = _count_peaks(p, n, _PEAK_SHARE * p[peak])
+    odds = (upper - _below(p, n, reached, mode - half)) / total
+    beyond = 1 - _below(p, n, reached, n_z - 3.0 - low) / total
+    n_peaks = _count_peaks(p, n, _PEAK_SHARE * p[peak])
+    return step * (low + mode), step * (low + mean), step * std, odds, beyond, n_peaks
 
 
 @part
@@ -122,7 +114,7 @@ def _moments(p: Row, n: int, peak: int) -> tuple[float, float]:
 
 
 @part
-def _below(p: Row, n: int, reached: Cumulative, position: float) -> float:
+def _below(p: Row, n: int, reached: Row, position: float) -> float:
     """Integral from the start of the support to a position."""
     cell = math.floor(position)
     if cell < 0:
@@ -149,7 +141,7 @@ def _count_peaks(p: Row, n: int, threshold: np.float32) -> int:
 def _invert(
     p: Row,
     n: int,
-    reached: Cumulative,
+    reached: Row,
     low: int,
     step: float,
     levels: NDArray[np.float64],
@@ -158,17 +150,18 @@ def _invert(
 ) -> None:
     """Redshifts at which the cumulative distribution reaches the levels."""
     start = 0.5 * np.float64(p[0])
-    total = reached[n - 1] - start
+    total = np.float64(reached[n - 1]) - start
     for i in range(n - 1, n + _STRIDE):
         reached[np.uint64(i)] = np.inf
     cell = 0
     for k in range(len(levels)):
         wanted = levels[k] * total + start
-        while reached[np.uint64(cell + _STRIDE)] < wanted:
+        single = np.float32(wanted)
+        while reached[np.uint64(cell + _STRIDE)] < single:
             cell += _STRIDE
-        cell += 4 if reached[np.uint64(cell + 4)] < wanted else 0
-        cell += 2 if reached[np.uint64(cell + 2)] < wanted else 0
-        cell += 1 if reached[np.uint64(cell + 1)] < wanted else 0
+        cell += 4 if reached[np.uint64(cell + 4)] < single else 0
+        cell += 2 if reached[np.uint64(cell + 2)] < single else 0
+        cell += 1 if reached[np.uint64(cell + 1)] < single else 0
         missing = max(wanted - reached[np.uint64(cell)], 0.0)
         left, right = np.float64(p[np.uint64(cell)]), np.float64(p[np.uint64(cell + 1)])
         # The stable root of left t + (right - left) t^2 / 2 = missing, in steps.
