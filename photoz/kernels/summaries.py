@@ -99,11 +99,12 @@ def _vertex(p: Row, n: int, peak: int, low: int, n_z: int) -> float:
 def _moments(p: Row, n: int, peak: int) -> tuple[float, float]:
     """Mean and standard deviation."""
     total, first, second = np.float32(0), np.float32(0), np.float32(0)
+    x = np.float32(-peak)
     for i in range(padded(n)):
-        x = np.float32(i - peak)
         total += p[i]
         first += p[i] * x
         second += p[i] * x * x
+        x += np.float32(1)
     for end in (0, n - 1):
         x, half = np.float32(end - peak), np.float32(0.5) * p[end]
         total -= half
