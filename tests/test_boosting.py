@@ -195,6 +195,26 @@ def test_loaded_model_gives_the_same_density_in_a_fresh_process(fitted, galaxies
     assert_array_equal(np.load(tmp_path / "p.npy"), fitted.predict_pdf(X).density)
 
 
+def test_few_galaxies_without_validation_rows_are_not_learned_by_heart(galaxies):
+    """Every round that only learns the noise makes the densities of other galaxies worse."""
+    few = draw(200, 3)
+    settings = {**SMALL, "random_state": 0}
+    X, z_spec = galaxies
+
+    def log_score(n_rounds):
+        fitted = BoostingPhotoz(**{**settings, "n_rounds": n_rounds}).fit(*few)
+        return np.log(fitted.predict_pdf(X).at(z_spec).clip(1e-4)).mean()
+
+    assert log_score(None) > log_score(300) + 0.5
+
+
+def test_validation_rows_stop_the_rounds_that_nobody_set(train):
+    stopped = BoostingPhotoz(**{**SMALL, "n_rounds": None}, random_state=0)
+    stopped.fit(*draw(400, 3), validation=train)
+
+    assert 10 < stopped.tuned_["n_rounds"] < 300
+
+
 def test_stopping_point_repeats_the_fit(train, galaxies):
     small = draw(200, 3)
     settings = {**SMALL, "learning_rate": 0.5, "patience": 5, "random_state": 0}

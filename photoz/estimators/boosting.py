@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ from photoz.pdf import FloatArray, RedshiftPDF
 __all__ = ["BoostingPhotoz"]
 
 _REPORT_EVERY = 5
+_FEWEST_ROUNDS, _MOST_ROUNDS = 25, 300
 _CHUNK = 16384
 
 
@@ -40,7 +42,9 @@ class BoostingPhotoz(PhotozEstimator):
     n_components
         Gaussian components of a mixture.
     n_rounds
-        Trees; with validation rows the most there may be.
+        Trees; with validation rows the most there may be. None takes 300 with validation
+        rows, and half the square root of the number of training rows, but at least 25,
+        without: nothing would stop so many before they learn the noise.
     learning_rate
         Share of each Newton step that is taken.
     n_leaves
@@ -73,7 +77,7 @@ class BoostingPhotoz(PhotozEstimator):
 
     limits: ClassVar = {
         "n_components": Limits(1, whole=True),
-        "n_rounds": Limits(1, whole=True),
+        "n_rounds": Limits(1, whole=True, none="to follow the rows"),
         "learning_rate": Limits(0, above=True),
         "n_leaves": Limits(2, whole=True),
         "min_leaf": Limits(0),
@@ -88,7 +92,7 @@ class BoostingPhotoz(PhotozEstimator):
         self,
         *,
         n_components: int = 4,
-        n_rounds: int = 300,
+        n_rounds: int | None = None,
         learning_rate: float = 0.15,
         n_leaves: int = 6,
         min_leaf: float = 20,
@@ -143,7 +147,8 @@ class BoostingPhotoz(PhotozEstimator):
         booster = self._booster(train) if _varies(train.X) else None
         rounds: list[tuple[int, FloatArray]] = []
         losses: list[float] = []
-        for step in range(1, self.n_rounds + 1):
+        n_rounds = self.n_rounds or _default_rounds(len(train), stops=held_out is not None)
+        for step in range(1, n_rounds + 1):
             rows = np.flatnonzero(generator.random(len(train)) < self.row_fraction)
             if not len(rows):  # by bad luck among very few
                 rows = np.arange(len(train))
@@ -287,6 +292,12 @@ class BoostingPhotoz(PhotozEstimator):
             self.coefficients_ = learned["coefficients"]
             self.scaling_ = Scaling(learned["scaling"])
             self.start_ = learned["start"]
+
+
+def _default_rounds(n_rows: int, *, stops: bool) -> int:
+    if stops:
+        return _MOST_ROUNDS
+    return min(max(_FEWEST_ROUNDS, math.ceil(0.5 * math.sqrt(n_rows))), _MOST_ROUNDS)
 
 
 def _standardised(gradient: FloatArray, curvature: FloatArray) -> FloatArray:
