@@ -187,7 +187,11 @@ def put_in_place(source: Path, target: Path) -> None:
     if target.is_dir():
         old = source.with_name("replaced")
         os.replace(target, old)  # noqa: PTH105 - renames a directory in one step
-        os.replace(source, target)  # noqa: PTH105
+        try:
+            os.replace(source, target)  # noqa: PTH105
+        except OSError:
+            os.replace(old, target)  # noqa: PTH105
+            raise
         shutil.rmtree(old)
     else:
         os.replace(source, target)  # noqa: PTH105

@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -309,6 +310,21 @@ def test_bundle_replaces_an_earlier_one(model, blend, tmp_path):
 
     assert not (path / "members").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_earlier_bundle_stays_where_the_new_one_cannot_take_its_name(bundle, blend, monkeypatch):
+    rename = os.replace
+
+    def fail(source, target):
+        if (Path(source) / "members").is_dir():
+            raise OSError("full")
+        rename(source, target)
+
+    monkeypatch.setattr("photoz.integrity.os.replace", fail)
+    with pytest.raises(OSError, match="full"):
+        save_model(blend, bundle)
+
+    assert not isinstance(load_model(bundle), PhotozBlend)
 
 
 def test_zipped_bundle_replaces_an_earlier_one(model, blend, tmp_path):
