@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -223,10 +223,21 @@ def open_storage(
     # The lock of a relative path would be looked for in the wrong folder.
     journal = Path(storage).absolute()
     journal.parent.mkdir(parents=True, exist_ok=True)
-    lock = JournalFileOpenLock(str(journal), grace_period=10)
+    lock = _Lock(str(journal), grace_period=10)
     if journal.exists():
         _cut_broken_line(journal, lock)
     return JournalStorage(_Journal(str(journal), lock_obj=lock))
+
+
+class _Lock(JournalFileOpenLock):
+    """Lock that others may have taken from a process that stood still for ten seconds.
+
+    What it has to write it then writes all the same, in one piece; that is no reason to fail.
+    """
+
+    def release(self) -> None:
+        with suppress(RuntimeError):
+            super().release()
 
 
 class _Journal(JournalFileBackend):
@@ -255,7 +266,7 @@ def _is_url(storage: Path | str) -> bool:
     return isinstance(storage, str) and "://" in storage
 
 
-def _cut_broken_line(journal: Path, lock: JournalFileOpenLock) -> None:
+def _cut_broken_line(journal: Path, lock: _Lock) -> None:
     """Remove the half line of a process that died as it wrote: Optuna would write on in it."""
     lock.acquire()
     try:

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
 from optuna.storages.journal import JournalFileOpenLock
+from optuna.trial import TrialState
 
 from photoz.errors import InputError
 from photoz.estimators.base import Choice, Range
@@ -564,3 +566,21 @@ def test_a_signal_that_meets_the_lock_of_the_journal_is_an_interruption(tmp_path
     monkeypatch.undo()
 
     assert study.ask().number == 1
+
+
+def test_a_process_that_lost_the_lock_as_it_stood_still_goes_on(tmp_path, monkeypatch):
+    """Others take a lock that is not given back in time; what has been written counts."""
+    journal = tmp_path / "trials.log"
+    study = optuna.create_study(storage=open_storage(journal))
+    write = os.fsync
+
+    def stand_still(descriptor):
+        write(descriptor)
+        Path(f"{journal}.lock").unlink()
+
+    monkeypatch.setattr("optuna.storages.journal._file.os.fsync", stand_still)
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    monkeypatch.undo()
+
+    (trial,) = optuna.load_study(study_name=study.study_name, storage=open_storage(journal)).trials
+    assert trial.state == TrialState.COMPLETE
