@@ -7,10 +7,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import norm, skewnorm
 
 from photoz.calibration import Calibration
-from photoz.calibration_steps import PitMap, PowerTable, Temperature
 from photoz.log_score import Truth
 from photoz.metrics import coverage_68, log_loss, pit_ks
 from photoz.pdf import RedshiftPDF
+from photoz.pit_map import PitMap
+from photoz.temperature import PowerTable, Temperature
 
 GRID = np.linspace(0, 2, 201)
 STEP = GRID[1]

@@ -430,7 +430,7 @@ def test_a_fits_column_whose_rows_differ_in_length_is_told(tmp_path, code):
     assert written in header
     path.write_bytes(header.replace(written, f"'{code:<8}'".encode(), 1))
 
-    with pytest.raises(InputError, match="'v' must hold one number of values in every row"):
+    with pytest.raises(InputError, match="'v' must hold the same number of values in every row"):
         read_columns(path)
 
 

@@ -14,7 +14,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from photoz.augment import Augmentation
 from photoz.blend import PhotozBlend, Pool
 from photoz.calibration import Calibration
-from photoz.calibration_steps import PitMap, Temperature
 from photoz.conformal import ConformalMap
 from photoz.estimators import get_estimator
 from photoz.features import PhotometricFeatures
@@ -22,10 +21,12 @@ from photoz.kernels import compile_model
 from photoz.mock import make_mock_catalogue
 from photoz.model import PhotozModel
 from photoz.photometry import State
+from photoz.pit_map import PitMap
 from photoz.prediction import QUANTILE_LEVELS, prediction_columns
 from photoz.scoring import score_catalogue
 from photoz.summaries import summarise
 from photoz.survey import load_survey
+from photoz.temperature import Temperature
 
 pytest.importorskip("numba")
 

@@ -23,7 +23,6 @@ photometry
 point_metrics log_score resolution identity summaries
 catalogue metrics augment features split mock pooling occupancy
 pit_map temperature conformal
-calibration_steps
 bootstrap datasets calibration estimators
 cells model sample settings_tables
 blend importance mixture_form settings study trials

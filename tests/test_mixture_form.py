@@ -7,7 +7,6 @@ import pytest
 from photoz.augment import Augmentation
 from photoz.blend import PhotozBlend, Pool
 from photoz.calibration import Calibration
-from photoz.calibration_steps import PitMap, Temperature
 from photoz.catalogue import to_array
 from photoz.conformal import ConformalMap
 from photoz.errors import InputError
@@ -15,9 +14,11 @@ from photoz.estimators.boosting import BoostingPhotoz
 from photoz.features import PhotometricFeatures
 from photoz.mixture_form import mixtures_of, pdf_from_mixtures
 from photoz.model import PhotozModel
+from photoz.pit_map import PitMap
 from photoz.prediction import prediction_columns
 from photoz.scoring import score_catalogue
 from photoz.survey import load_survey
+from photoz.temperature import Temperature
 
 N_COMPONENTS = 3
 STRONG = Temperature(

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from photoz.errors import InputError
 from photoz.pdf import RedshiftPDF
 from photoz.photometry import State
-from photoz.prediction import FLAGS, QUANTILE_LEVELS, prediction_columns
+from photoz.prediction import FLAGS, QUANTILE_LEVELS, check_kept, prediction_columns
 from photoz.scoring import score_catalogue
 from photoz.survey import load_survey
 
@@ -34,6 +34,14 @@ def test_columns_are_those_of_dp1(model, test_photometry):
     columns = prediction_columns(model, test_photometry, name="rf")
 
     assert list(columns) == [f"rf_{column}" for column in SCALARS.split()]
+
+
+@pytest.mark.parametrize("pdf", ["none", "quantiles", "grid"])
+def test_no_column_of_a_prediction_can_be_kept_from_the_catalogue(model, test_photometry, pdf):
+    for column in prediction_columns(model, test_photometry, pdf=pdf):
+        with pytest.raises(InputError, match=f"'{column}' of the catalogue cannot be kept"):
+            check_kept(["id", column], "photoz")
+    check_kept(["id", "z_mode"], "photoz")
 
 
 def test_intervals_are_quantiles_and_hold_the_median(model, test_photometry):

@@ -115,7 +115,10 @@ def _is_lengthy(code: str) -> bool:
 def _to_table(hdu: Any, columns: Sequence[str]) -> pa.Table:  # noqa: ANN401 - astropy has no types
     lengthy = [c.name for c in hdu.columns if c.name in columns and _is_lengthy(c.format)]
     if lengthy:
-        msg = f"column {lengthy[0]!r} must hold one number of values in every row, its vary."
+        msg = (
+            f"column {lengthy[0]!r} must hold the same number of values in every row, found a "
+            "number that varies; mend the column or do without it."
+        )
         raise InputError(msg)
     arrays = {name: np.asarray(hdu.data[name]) for name in columns}
     text = [name for name, array in arrays.items() if array.dtype.kind == "U"]
