@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from photoz import kernels
 from photoz.adapters.lsdb import partitions, predict, score_hats
 from photoz.adapters.lsdb.partitions import load_once
 from photoz.bundle import save_model
@@ -75,6 +76,23 @@ def test_partitions_give_what_one_process_gives(hats, bundle, wanted):
 
     assert catalog.npartitions > 3
     check(found, wanted)
+
+
+@pytest.mark.parametrize("too_few", [False, True])
+def test_large_catalogues_are_predicted_in_compiled_code(
+    hats, bundle, frame, wanted, monkeypatch, too_few
+):
+    used = []
+    compile_model = kernels.compile_model
+    monkeypatch.setattr(kernels, "COMPILED_FROM", len(frame) + too_few)
+    monkeypatch.setattr(
+        kernels, "compile_model", lambda model: used.append(model) or compile_model(model)
+    )
+    partitions._compile_once.cache_clear()
+
+    check(compute(predict(lsdb.open_catalog(hats), bundle)), wanted)
+    partitions._compile_once.cache_clear()
+    assert bool(used) != too_few
 
 
 def test_rows_keep_their_order_and_index(hats, bundle):

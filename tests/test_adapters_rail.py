@@ -17,6 +17,7 @@ from rail.estimation.algos.photoz import PhotozCatEstimator, PhotozCatInformer
 from rail.evaluation.dist_to_point_evaluator import DistToPointEvaluator
 from rail.utils.path_utils import find_rail_file
 
+from photoz import kernels
 from photoz.adapters.rail import BundleHandle
 from photoz.bundle import load_model
 from photoz.catalogue import from_columns, read
@@ -109,6 +110,18 @@ def check(ensemble, wanted):
 def test_estimates_in_chunks_are_those_of_photoz(output, wanted):
     assert output.data.npdf > 3 * CHUNK
     check(output.data, wanted)
+
+
+def test_large_files_are_estimated_in_compiled_code(model, output, test, wanted, monkeypatch):
+    used, compile_model = [], kernels.compile_model
+    monkeypatch.setattr(kernels, "COMPILED_FROM", output.data.npdf)
+    monkeypatch.setattr(
+        kernels, "compile_model", lambda fitted: used.append(fitted) or compile_model(fitted)
+    )
+    stage = PhotozCatEstimator.make_stage(name="fast", model=model, chunk_size=CHUNK)
+    check(stage.estimate(TableHandle("testing", path=str(test))).data, wanted)
+
+    assert len(used) == 1
 
 
 def test_ids_redshifts_and_points_go_along(output, test, wanted):

@@ -204,11 +204,11 @@ def test_large_catalogues_are_scored_in_compiled_code(model, tmp_path, monkeypat
     pq.write_table(pa.table(columns), tmp_path / "in.parquet")
     used = []
     monkeypatch.setattr(
-        "photoz.scoring.run.compile_model",
+        "photoz.kernels.compile_model",
         lambda given: used.append(given) or compile_model(given),
     )
     for threshold, workers in ((701, 1), (700, 1), (700, 3)):
-        monkeypatch.setattr("photoz.scoring.run.COMPILED_FROM", threshold)
+        monkeypatch.setattr("photoz.kernels.COMPILED_FROM", threshold)
         out = tmp_path / f"{threshold}-{workers}.parquet"
         score_catalogue(model, tmp_path / "in.parquet", out, workers=workers, chunk_size=100)
     reference, one, three = (
@@ -226,9 +226,9 @@ def test_size_of_a_text_file_tells_whether_it_is_large(model, tmp_path, monkeypa
     columns = make_mock_catalogue(60, random_state=4).to_columns()
     pd.DataFrame(columns).to_csv(tmp_path / "in.csv")
     used = []
-    monkeypatch.setattr("photoz.scoring.run.compile_model", used.append)
+    monkeypatch.setattr("photoz.kernels.compile_model", used.append)
     for number, threshold in enumerate((50, 500)):
-        monkeypatch.setattr("photoz.scoring.run.COMPILED_FROM", threshold)
+        monkeypatch.setattr("photoz.kernels.COMPILED_FROM", threshold)
         score_catalogue(model, tmp_path / "in.csv", tmp_path / f"{number}.parquet")
 
     assert len(used) == 1

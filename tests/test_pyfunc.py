@@ -12,6 +12,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from pandas.testing import assert_frame_equal, assert_index_equal
 
+from photoz import kernels
 from photoz.bundle import load_model, save_model
 from photoz.model import PhotozModel
 from photoz.photometry import photometry_from_columns
@@ -70,6 +71,18 @@ def test_more_rows_than_a_chunk_are_predicted_alike(loaded, frame, monkeypatch):
     monkeypatch.setattr(code, "_CHUNK", 64)
 
     assert_frame_equal(loaded.predict(frame), whole, rtol=1e-5)
+
+
+def test_large_frames_are_predicted_in_compiled_code(loaded, frame, monkeypatch):
+    reference = loaded.predict(frame)
+    used, compile_model = [], kernels.compile_model
+    monkeypatch.setattr(kernels, "COMPILED_FROM", len(frame))
+    monkeypatch.setattr(
+        kernels, "compile_model", lambda model: used.append(model) or compile_model(model)
+    )
+
+    assert_frame_equal(loaded.predict(frame), reference, atol=5e-5, rtol=1e-4)
+    assert len(used) == 1
 
 
 @pytest.mark.parametrize(

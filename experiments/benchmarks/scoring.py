@@ -25,13 +25,12 @@ import pyarrow.parquet as pq
 from photoz.blend import PhotozBlend
 from photoz.bundle import load_model
 from photoz.catalogue import to_array
-from photoz.kernels import compile_model
+from photoz.kernels import COMPILED_FROM, compile_model
 from photoz.mock import make_mock_catalogue
 from photoz.model import PhotozModel
 from photoz.photometry import Photometry, photometry_from_columns
 from photoz.prediction import prediction_columns
 from photoz.scoring import score_catalogue
-from photoz.scoring.run import COMPILED_FROM
 
 CHUNK = 100_000
 SIZES = (1_000_000, 5_000_000, 10_000_000)

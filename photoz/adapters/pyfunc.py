@@ -11,6 +11,7 @@ import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from photoz.bundle import load_model
+from photoz.kernels import Compiled, compiled_for
 from photoz.photometry import photometry_from_columns
 from photoz.prediction import PdfColumn, prediction_columns
 
@@ -51,15 +52,20 @@ class PhotozPyfunc(PythonModel):
         """
         pdf = (params or {}).get("pdf", "none")
         starts = range(0, max(len(model_input), 1), _CHUNK)
-        parts = [self._predict(model_input.iloc[row : row + _CHUNK], pdf) for row in starts]
+        compiled = compiled_for(self.model, len(model_input))
+        parts = [
+            self._predict(model_input.iloc[row : row + _CHUNK], pdf, compiled) for row in starts
+        ]
         return pd.concat(parts)
 
-    def _predict(self, chunk: pd.DataFrame, pdf: PdfColumn) -> pd.DataFrame:
+    def _predict(
+        self, chunk: pd.DataFrame, pdf: PdfColumn, compiled: Compiled | None
+    ) -> pd.DataFrame:
         columns = {str(name): column for name, column in chunk.items()}
         photometry, _ = photometry_from_columns(
             columns, self.model.survey, optional_bands=self.model.optional_bands
         )
-        predicted = prediction_columns(self.model, photometry, pdf=pdf)
+        predicted = prediction_columns(self.model, photometry, pdf=pdf, compiled=compiled)
         shaped = {
             name: values if values.ndim == 1 else list(values)
             for name, values in predicted.items()

@@ -20,6 +20,7 @@ from photoz.adapters.qp import to_qp
 from photoz.bundle import load_model, save_model
 from photoz.catalogue import from_columns
 from photoz.errors import InputError
+from photoz.kernels import compiled_for
 from photoz.model import FittedModel
 from photoz.pdf import RedshiftPDF
 from photoz.photometry import photometry_from_columns
@@ -158,7 +159,9 @@ class PhotozCatEstimator(CatEstimator):
         photometry, _ = photometry_from_columns(
             columns, model.survey, optional_bands=model.optional_bands
         )
-        found = prediction_columns(model, photometry, pdf="grid")
+        if first:
+            self._compiled = compiled_for(model, self._input_length)
+        found = prediction_columns(model, photometry, pdf="grid", compiled=self._compiled)
         flag = found["photoz_flag"].astype(np.int32)
         usable = flag & _UNUSABLE == 0
         pz = RedshiftPDF(model.z_grid, found["photoz_density"][usable])

@@ -2,7 +2,7 @@
 
 They do what `photoz.pdf`, `photoz.calibration`, `photoz.pooling` and the estimators define, galaxy
 by galaxy, in single precision and only where p(z) is not negligible, and they let other threads
-run. Nothing but `compile_model` is meant for use from outside.
+run. Nothing but what this file defines is meant for use from outside.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from photoz.model import FittedModel, PhotozModel
 from photoz.photometry import Photometry
 from photoz.summaries import Summaries
 
-__all__ = ["Compiled", "compile_model"]
+__all__ = ["COMPILED_FROM", "Compiled", "compile_model", "compiled_for"]
+
+COMPILED_FROM = 50_000
+"""Galaxies from which on compiled code is used: the first time it takes a while to compile."""
 
 
 class Compiled(Protocol):
@@ -52,3 +55,17 @@ def compile_model(model: FittedModel) -> Compiled | None:
         return None
     compiled: Compiled = import_module("photoz.kernels.model").CompiledModel(model)
     return compiled
+
+
+def compiled_for(model: FittedModel, n_galaxies: int) -> Compiled | None:
+    """Prepare compiled code if that is worth its time.
+
+    Parameters
+    ----------
+    model
+        A fitted model.
+    n_galaxies
+        Galaxies of the whole catalogue, not of a part of it: p(z) in compiled code is the
+        same to 1e-5 of its peak only.
+    """
+    return compile_model(model) if n_galaxies >= COMPILED_FROM else None

@@ -26,7 +26,7 @@ from photoz.catalogue import (
 )
 from photoz.environment import processors
 from photoz.errors import InputError
-from photoz.kernels import compile_model
+from photoz.kernels import compiled_for
 from photoz.model import FittedModel
 from photoz.photometry import Photometry, State
 from photoz.prediction import FLAGS, PdfColumn
@@ -37,9 +37,6 @@ from photoz.scoring.task import Task
 from photoz.survey import Survey
 
 __all__ = ["Scored", "score_catalogue"]
-
-COMPILED_FROM = 50_000
-"""Galaxies from which on compiled code is used: the first time it takes a while to compile."""
 
 _BYTES_OF_ROW = 100
 
@@ -130,8 +127,7 @@ def score_catalogue(
     expected = survey or model.survey
     kind = output_format(out, output)
     source = Source.open(catalogue, hdf5_group=expected.hdf5_group, skip_bad=skip_bad)
-    compiled = compile_model(model) if _rows(source) >= COMPILED_FROM else None
-    task = Task(model, expected, name, pdf, keep, compiled)
+    task = Task(model, expected, name, pdf, keep, compiled_for(model, _rows(source)))
     columns = task.columns(source)
     id_name = task.id_column(columns)
     layout = task.layout(id_name) if kind == "qp" else None

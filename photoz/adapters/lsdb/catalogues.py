@@ -77,6 +77,7 @@ def predict(
         name,
         pdf,
         list(dict.fromkeys([*carried, *coordinates(catalog), *keep])),
+        catalog.hc_structure.catalog_info.total_rows or 0,
     )
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from photoz.blend import PhotozBlend
 from photoz.bundle import load_model
 from photoz.errors import InputError
+from photoz.kernels import Compiled, compiled_for
 from photoz.model import PhotozModel
 from photoz.photometry import photometry_from_columns
 from photoz.prediction import PdfColumn, prediction_columns
@@ -36,6 +37,7 @@ def predict_partition(
     name: str,
     pdf: PdfColumn,
     carried: Sequence[str],
+    n_galaxies: int,
 ) -> npd.NestedFrame:
     """Redshifts of the galaxies of one partition.
 
@@ -49,6 +51,8 @@ def predict_partition(
         As in `photoz.adapters.lsdb.predict`.
     carried
         Columns to carry over.
+    n_galaxies
+        Galaxies of the whole catalogue.
 
     Returns
     -------
@@ -56,9 +60,11 @@ def predict_partition(
         One row per galaxy, on the index of `part`.
     """
     known = load_once(model, sha256)
+    compiled = _compile_once(model, sha256, n_galaxies)
     starts = range(0, max(len(part), 1), _CHUNK)
     chunks = [
-        _predict_chunk(part.iloc[row : row + _CHUNK], known, survey, name, pdf) for row in starts
+        _predict_chunk(part.iloc[row : row + _CHUNK], known, compiled, survey, name, pdf)
+        for row in starts
     ]
     columns = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
     frame = npd.NestedFrame(part[list(carried)])
@@ -97,6 +103,11 @@ def load_once(model: str, sha256: str) -> PhotozModel | PhotozBlend:
     return known
 
 
+@lru_cache(maxsize=2)
+def _compile_once(model: str, sha256: str, n_galaxies: int) -> Compiled | None:
+    return compiled_for(load_once(model, sha256), n_galaxies)
+
+
 def fingerprint(model: str) -> str:
     """Hash of a bundle: of its manifest, which holds the hashes of its files, or of its zip.
 
@@ -118,13 +129,14 @@ def fingerprint(model: str) -> str:
 def _predict_chunk(
     chunk: pd.DataFrame,
     model: PhotozModel | PhotozBlend,
+    compiled: Compiled | None,
     survey: Survey,
     name: str,
     pdf: PdfColumn,
 ) -> dict[str, NDArray[Any]]:
     columns = {str(column): values for column, values in chunk.items()}
     photometry, _ = photometry_from_columns(columns, survey, optional_bands=model.optional_bands)
-    return dict(prediction_columns(model, photometry, name=name, pdf=pdf))
+    return dict(prediction_columns(model, photometry, name=name, pdf=pdf, compiled=compiled))
 
 
 def _nest(
