@@ -47,11 +47,9 @@ def compile_model(model: FittedModel) -> Compiled | None:
     Returns
     -------
     Compiled or None
-        None without numba, and where the calibration has a conformal map.
+        None without numba.
     """
     if not isinstance(model, PhotozModel | PhotozBlend) or find_spec("numba") is None:
-        return None
-    if model.calibration is not None and model.calibration.conformal is not None:
         return None
     compiled: Compiled = import_module("photoz.kernels.model").CompiledModel(model)
     return compiled

@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from photoz.kernels.compiling import part
 from photoz.kernels.elementary import TINY, exp2, log2
@@ -34,6 +35,8 @@ class Steps(NamedTuple):
         Whether the cumulative distribution F is mapped.
     powers
         Coefficients of log2 g' in powers of 2 F − 1, that of the highest first.
+    positions, levels
+        Values of F, and what they become at last, linearly between; empty for no such map.
     """
 
     tempered: bool
@@ -42,6 +45,8 @@ class Steps(NamedTuple):
     scale: float
     mapped: bool
     powers: tuple[np.float32, ...]
+    positions: NDArray[np.float64]
+    levels: NDArray[np.float64]
 
 
 @part
@@ -57,7 +62,7 @@ def integral(p: Row, n: int) -> np.float32:
 def calibrate(
     p: Row, n: int, before: Row, logs: Row, step: float, steps: Steps, log_beta: float
 ) -> None:
-    """Temper and map a density in place, none narrower than the grid can show.
+    """Temper and map a density in place; no power and no g leave it narrower than the grid shows.
 
     Parameters
     ----------
@@ -76,6 +81,8 @@ def calibrate(
         _temper(p, n, before, logs, step, steps, log_beta)
     if steps.mapped:
         _map(p, n, before, logs, steps.powers)
+    if len(steps.positions) > 0:
+        _conform(p, n, before, steps.positions, steps.levels)
 
 
 @part
@@ -115,6 +122,36 @@ def _map(p: Row, n: int, before: Row, position: Row, powers: tuple[np.float32, .
         before[i] = p[i]
         p[i] *= exp2(series)
     flatten_sharp(p, n, before)
+
+
+@part
+def _conform(
+    p: Row, n: int, gain: Row, positions: NDArray[np.float64], levels: NDArray[np.float64]
+) -> None:
+    """Give each cell between two points its new mass; see `photoz.conformal.ConformalMap`."""
+    total = 0.0
+    for i in range(n - 1):
+        total += 0.5 * (np.float64(p[i]) + p[i + 1])
+    piece, last, start = 0, len(positions) - 2, 0.0
+    slope = (levels[1] - levels[0]) / (positions[1] - positions[0])
+    for i in range(n - 1):
+        mass = 0.5 * (np.float64(p[i]) + p[i + 1]) / total
+        end = start + mass
+        if piece == last or end <= positions[piece + 1]:
+            gain[i] = slope
+        else:
+            before = levels[piece] + slope * (start - positions[piece])
+            while piece < last and end > positions[piece + 1]:
+                piece += 1
+            rise = levels[piece + 1] - levels[piece]
+            slope = rise / (positions[piece + 1] - positions[piece])
+            gain[i] = (levels[piece] + slope * (end - positions[piece]) - before) / mass
+        start = end
+    # A point takes half of the change of either side.
+    p[n - 1] *= gain[n - 2]
+    for i in range(n - 2, 0, -1):
+        p[i] *= np.float32(0.5) * (gain[i - 1] + gain[i])
+    p[0] *= gain[0]
 
 
 @part

@@ -37,7 +37,7 @@ class CompiledModel:
     Parameters
     ----------
     model
-        A fitted `PhotozModel` or `PhotozBlend` without a conformal map.
+        A fitted `PhotozModel` or `PhotozBlend`.
     """
 
     def __init__(self, model: PhotozModel | PhotozBlend) -> None:
@@ -134,6 +134,9 @@ def _steps(calibration: Calibration | None) -> Steps:
     # Always as many powers, since each number of them is compiled anew.
     series = legendre.leg2poly([0.0, *(pit_map.coefficients if pit_map else ())]) / np.log(2)
     powers = [*[0.0] * (_N_POWERS - len(series)), *series[::-1]]
+    conformal = calibration.conformal if calibration else None
+    positions = [0.0, *conformal.positions, 1.0] if conformal else []
+    levels = [0.0, *conformal.levels, 1.0] if conformal else []
     return Steps(
         tempered=temperature is not None,
         slope=temperature.coefficients[2] if temperature else 0.0,
@@ -141,6 +144,8 @@ def _steps(calibration: Calibration | None) -> Steps:
         scale=temperature.scales[1] if temperature else 1.0,
         mapped=pit_map is not None,
         powers=tuple(np.float32(power) for power in powers),
+        positions=np.array(positions, dtype=np.float64),
+        levels=np.array(levels, dtype=np.float64),
     )
 
 
