@@ -63,7 +63,8 @@ def run(
         Processes of this machine that search; those beyond this one are started anew, so a
         script must guard what it does by ``if __name__ == "__main__"``.
     on_progress
-        Called after every trial with the estimator, the trials done and their number.
+        Called after every trial with the estimator, the trials done and their number, and
+        during the fits that follow with their name, the steps done and their number.
 
     Returns
     -------
@@ -206,7 +207,7 @@ class _Flow:
             storage=_storage(self.experiment),
             on_trial=_on_trial(family, tracked, self.on_progress),
         )
-        return family.finish(found, candidate)
+        return family.finish(found, candidate, self.on_progress or (lambda *_: None))
 
     def blend(self, _tracked: EstimatorRun) -> Outcome:
         """Blend the estimators; not without one that failed, which would be another blend."""

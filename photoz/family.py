@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,17 +88,25 @@ class Family:
         )
         return found, self._candidate({**fixed, **found.best.parameters, **found.best.tuned})
 
-    def finish(self, found: SearchResult, candidate: Candidate) -> Outcome:
+    def finish(
+        self,
+        found: SearchResult,
+        candidate: Candidate,
+        on_progress: Callable[[str, int, int], None] = lambda *_: None,
+    ) -> Outcome:
         """Fit the best choice to all but the held-out galaxies, calibrate and test it.
 
         Parameters
         ----------
         found, candidate
             What `search` returned.
+        on_progress
+            Called with what is fitted, how many steps are done, and how many there are.
         """
-        held_back = hold_back(candidate, self.samples)
+        fold_steps = partial(on_progress, f"{self.name}, out of fold")
+        held_back = hold_back(candidate, self.samples, fold_steps)
         started = time.perf_counter()
-        model = candidate.fit(self.samples.fitted)
+        model = candidate.fit(self.samples.fitted, partial(on_progress, f"{self.name}, final fit"))
         fit_seconds = time.perf_counter() - started
         validated = held_back.complete.pz
         if self.name not in FLOORS:

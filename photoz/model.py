@@ -136,7 +136,8 @@ class PhotozModel:
             Photometry and redshifts of other galaxies, to stop early, and, if a third array
             is there, how reliable each redshift is; no copies are made of them.
         on_step
-            Called with the step and the validation loss; may raise to end the fit.
+            Called now and then with the step and the validation loss, NaN without validation;
+            may raise to end the fit.
         reliability
             Probability that each redshift is right, shape ``(n_galaxies,)``.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +22,7 @@ from photoz.log_score import Truth
 from photoz.metrics import pit, score
 from photoz.model import FittedModel, PhotozModel
 from photoz.pdf import RedshiftPDF
+from photoz.progress import Tell, steps_of
 from photoz.sample import FittedSamples, Sample
 from photoz.search import Scored
 from photoz.survey import Survey
@@ -72,9 +73,19 @@ class Candidate:
             estimator,
         )
 
-    def fit(self, sample: Sample) -> PhotozModel:
-        """Fit with all parameters as they are; nothing stops early."""
-        return _fit(self.model(), sample)
+    def fit(self, sample: Sample, tell: Tell | None = None) -> PhotozModel:
+        """Fit with all parameters as they are; nothing stops early.
+
+        Parameters
+        ----------
+        sample
+            Rows to fit.
+        tell
+            Called with the progress of the fit.
+        """
+        model = self.model()
+        with steps_of(1, model.estimator.n_steps, tell) as (on_step,):
+            return _fit(model, sample, on_step=on_step)
 
     def trial(self, train: Sample, validation: Sample, metric: str, on_step: OnStep) -> Scored:
         """Score a cheaper fit to training rows, uncalibrated, on validation rows.
@@ -102,9 +113,26 @@ class Candidate:
         drops_bands = self.parameters.get("augment.band_dropout", 0) > 0
         return sample.with_missing_bands(self.seed) if drops_bands else sample
 
-    def fit_fold(self, sample: Sample) -> PhotozModel:
-        """Fit for out-of-fold predictions, with what the family can spare for them."""
-        return _fit(self.model(get_estimator(self.family).fold_parameters()), sample)
+    def fit_folds(self, samples: Sequence[Sample], tell: Tell | None = None) -> list[PhotozModel]:
+        """Fits for out-of-fold predictions, with what the family can spare for them.
+
+        Parameters
+        ----------
+        samples
+            Rows of each fit.
+        tell
+            Called with the progress of all fits together.
+        """
+        models = [self.model(get_estimator(self.family).fold_parameters()) for _ in samples]
+        n_steps = models[0].estimator.n_steps
+        # Networks train in one thread each; a fit gives the same whatever runs beside it.
+        with steps_of(len(samples), n_steps, tell) as on_steps:
+            with ThreadPoolExecutor(processors()) as pool:
+                fits = [
+                    pool.submit(_fit, model, sample, on_step=on_step)
+                    for model, sample, on_step in zip(models, samples, on_steps, strict=True)
+                ]
+            return [fit.result() for fit in fits]
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,11 +179,20 @@ class HeldBack:
         )
 
 
-def hold_back(candidate: Candidate, samples: FittedSamples) -> HeldBack:
+def hold_back(candidate: Candidate, samples: FittedSamples, tell: Tell | None = None) -> HeldBack:
     """Densities to learn a calibration from.
 
     Five folds give one for every fitted galaxy; where there are many, a fit to the training
     rows gives one for every validation row.
+
+    Parameters
+    ----------
+    candidate
+        What to fit.
+    samples
+        The galaxies.
+    tell
+        Called with the progress of the fits.
     """
     n_galaxies, folds = len(samples.fitted), samples.folds
     everyone = candidate.as_used(samples.fitted)
@@ -165,9 +202,7 @@ def hold_back(candidate: Candidate, samples: FittedSamples) -> HeldBack:
         fits = [(samples.train, samples.is_validation)]
     places = [np.flatnonzero(is_unseen[galaxy]) for _, is_unseen in fits]
 
-    # Networks train in one thread each; a fit gives the same whatever runs beside it.
-    with ThreadPoolExecutor(processors()) as pool:
-        models = list(pool.map(candidate.fit_fold, [fitted for fitted, _ in fits]))
+    models = candidate.fit_folds([fitted for fitted, _ in fits], tell)
     parts = [
         model.predict_pdf(everyone.photometry[place], calibrated=False)
         for model, place in zip(models, places, strict=True)

@@ -215,6 +215,21 @@ def test_step_may_end_the_fit(name):
         estimator_for_tests(name, random_state=0).fit(*TRAIN, validation=TEST, on_step=stop)
 
 
+@pytest.mark.parametrize("name", ["forest", "boosting", "network"])
+def test_steps_without_validation_rows_are_told_without_a_loss(name):
+    told, alone = [], estimator_for_tests(name, random_state=0).fit(*TRAIN)
+    watched = estimator_for_tests(name, random_state=0)
+    watched.fit(*TRAIN, on_step=lambda step, loss: told.append((step, loss)))
+    steps, losses = np.array(told).T
+
+    assert len(steps) > 2
+    assert (np.diff(steps) > 0).all()
+    assert steps[0] >= 1
+    assert steps[-1] <= watched.n_steps
+    assert np.isnan(losses).all()
+    assert (watched.predict(TEST[0]) == alone.predict(TEST[0])).all()
+
+
 @each
 def test_tuned_parameters_repeat_the_choice(name):
     chosen = estimator_for_tests(name, random_state=0).fit(*TRAIN, validation=TEST)

@@ -25,7 +25,7 @@ catalogue metrics augment features split mock pooling occupancy
 pit_map temperature conformal
 bootstrap datasets calibration estimators
 cells model sample settings_tables
-blend importance mixture_form settings study trials
+blend importance mixture_form progress settings study trials
 kernels
 claim sampling
 search evaluation bundle samples prediction

@@ -55,6 +55,18 @@ def test_every_galaxy_is_held_back_once(samples):
     assert held_back.n_complete == N_GALAXIES
 
 
+def test_progress_of_all_fits_is_told_together(samples):
+    told = []
+    hold_back(candidate(), samples, lambda *steps: told.append(steps))
+    n_fits = len(np.unique(samples.folds))
+    done, planned = np.array(told).T
+
+    assert (done[0], done[-1]) == (0, n_fits * FOREST["n_trees"])
+    assert (np.diff(done) >= 0).all()
+    assert len(told) > 3 * n_fits
+    assert set(planned) == {n_fits * FOREST["n_trees"]}
+
+
 def test_galaxies_are_held_back_again_without_a_band_where_bands_may_be_missing(samples):
     held_back = hold_back(candidate(**{"augment.band_dropout": 0.2}), samples)
 

@@ -127,6 +127,11 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         if name in limits:
             limits[name].check(name, value)
 
+    @property
+    def n_steps(self) -> int | None:
+        """Steps of a fit that does not stop early; None where they are not known before it."""
+        return None
+
     @classmethod
     def trial_parameters(cls) -> dict[str, Any]:
         """Parameters that make the fits of a search cheaper and leave its order intact."""
@@ -162,7 +167,8 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
             there, the probability that each of these redshifts is right; without it nothing
             stops early.
         on_step
-            Called with the step and the validation loss; may raise to end the fit.
+            Called now and then with the step, up to `n_steps`, and the validation loss, NaN
+            without validation rows; may raise to end the fit.
         reliability
             Probability that each redshift is right, shape ``(n_galaxies,)``.
 

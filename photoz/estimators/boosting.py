@@ -130,6 +130,11 @@ class BoostingPhotoz(PhotozEstimator):
             "ridge": Range(1.0, 300.0, log=True),
         }
 
+    @property
+    def n_steps(self) -> int | None:
+        """Number of rounds."""
+        return self.n_rounds
+
     @classmethod
     def trial_parameters(cls) -> dict[str, Any]:
         """Parameters that make the fits of a search cheaper and leave its order intact."""
@@ -167,13 +172,13 @@ class BoostingPhotoz(PhotozEstimator):
             steps = (self.learning_rate * steps).astype(np.float32)
             rounds.append((tree, steps))
             add_steps(scores, features, leaf, steps)
-            if validation is None or held_out is None:
-                continue
-            add_steps(held_out[1], held_out[0], self._leaves(booster, validation.X, tree), steps)
-            losses.append(self._likelihood(validation).loss(held_out[1].T))
+            if validation is not None and held_out is not None:
+                leaf = self._leaves(booster, validation.X, tree)
+                add_steps(held_out[1], held_out[0], leaf, steps)
+                losses.append(self._likelihood(validation).loss(held_out[1].T))
             if on_step is not None and step % _REPORT_EVERY == 0:
-                on_step(step, losses[-1])
-            if step - 1 - int(np.argmin(losses)) >= self.patience:
+                on_step(step, losses[-1] if losses else math.nan)
+            if losses and step - 1 - int(np.argmin(losses)) >= self.patience:
                 break
         if losses:
             rounds = rounds[: int(np.argmin(losses)) + 1]

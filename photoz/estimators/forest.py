@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
@@ -28,13 +29,14 @@ __all__ = ["ForestPhotoz"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+_Report = Callable[[list[Trees]], None]
 
 # Splits on more cosines cost time and gained nothing.
 _SPLIT_COSINES = 4
 _BLOCK = 4096
 _TUNING_ROWS = 2000
-# Tenths of the trees after which the loss is reported, by which hopeless trials are told.
-_REPORTED = (4, 5, 6, 7, 8, 9)
+# Share of the trees from which on there is a loss, by which hopeless trials are told.
+_JUDGED_FROM = 0.4
 # A first look at which redshifts may be wrong needs few trees and a wide kernel.
 _SCOUTS = 30
 _SCOUT_BANDWIDTH = 0.02
@@ -134,6 +136,11 @@ class ForestPhotoz(PhotozEstimator):
             "max_features": Range(0.3, 1.0),
         }
 
+    @property
+    def n_steps(self) -> int | None:
+        """Number of trees."""
+        return self.n_trees
+
     @classmethod
     def trial_parameters(cls) -> dict[str, Any]:
         """Fewer trees: they are noisier, but rank the other parameters alike."""
@@ -152,33 +159,36 @@ class ForestPhotoz(PhotozEstimator):
         train = replace(train, weight=weight)[weight > 0]
         if train.reliability is not None:
             train = self._doubt(train)
+        report = None if on_step is None else self._reporter(validation, on_step)
+        train, seen = self._plant(train, report)
         if validation is None or not len(validation):
-            train, seen = self._plant(train)
             if self.bandwidth is not None and self.temperature is not None:
                 self.bandwidth_, self.temperature_ = self.bandwidth, self.temperature
             else:
                 self._tune(*self._unseen_rows(train, seen))
             return
-        report = None if on_step is None else self._reporter(validation, on_step)
-        self._plant(train, report)
         loss = self._tune(*self._tuning_rows(validation))
         if on_step is not None:
             on_step(self.n_trees, loss)
 
-    def _reporter(self, validation: Rows, on_step: OnStep) -> Callable[[int], None]:
-        """What tells the loss of the trees so far."""
+    def _reporter(self, validation: Rows | None, on_step: OnStep) -> _Report:
+        """What tells the number of trees so far, and their loss."""
         near = None
 
-        def report(n_trees: int) -> None:
+        def report(trees: list[Trees]) -> None:
             nonlocal near
+            if validation is None or not len(validation):
+                on_step(len(trees), math.nan)
+                return
+            if len(trees) < _JUDGED_FROM * self.n_trees:
+                return
+            self._keep(Trees.join(trees))
             near, _, loss = self._choose(*self._tuning_rows(validation), near)
-            on_step(n_trees, loss)
+            on_step(len(trees), loss)
 
         return report
 
-    def _plant(
-        self, train: Rows, report: Callable[[int], None] | None = None
-    ) -> tuple[Rows, NDArray[np.bool_]]:
+    def _plant(self, train: Rows, report: _Report | None = None) -> tuple[Rows, NDArray[np.bool_]]:
         """Grow all trees.
 
         Parameters
@@ -186,7 +196,7 @@ class ForestPhotoz(PhotozEstimator):
         train
             Rows to grow them on.
         report
-            Called with the number of trees, which are kept, at some tenths of them.
+            Called with the trees so far after every tenth of them but the last.
 
         Returns
         -------
@@ -202,10 +212,9 @@ class ForestPhotoz(PhotozEstimator):
         grown: list[tuple[Trees, NDArray[np.bool_]]] = []
         grow = partial(self._grow, train, group, target)
         if report is not None:
-            for n_trees in sorted({self.n_trees * tenth // 10 for tenth in _REPORTED} - {0}):
+            for n_trees in sorted({self.n_trees * tenth // 10 for tenth in range(1, 10)} - {0}):
                 grown += self._in_threads(grow, seeds[len(grown) : n_trees])
-                self._keep(Trees.join([trees for trees, _ in grown]))
-                report(n_trees)
+                report([trees for trees, _ in grown])
         grown += self._in_threads(grow, seeds[len(grown) :])
         self._keep(Trees.join([trees for trees, _ in grown]))
         return train, np.column_stack([of_tree for _, of_tree in grown])[group]

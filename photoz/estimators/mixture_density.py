@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 __all__ = [
     "CHUNK",
+    "PARTS",
     "MixtureHead",
     "MixtureNetworks",
     "Report",
@@ -29,9 +30,11 @@ CHUNK = 2048
 """Galaxies per pass through the networks. Always the same number, filled up with zeros: a
 matrix product of another shape may round differently, and p(z) would depend on the others."""
 
-# Twentieths of the cycle, by which hopeless trials are told: late, and few where it is early.
-_PARTS = 20
-_REPORTED = (4, 8, *range(10, _PARTS + 1))
+PARTS = 20
+"""Parts of a cycle, after which its progress is reported."""
+
+# Parts after which there is a loss, by which hopeless trials are told: few where it is early.
+_REPORTED = (4, 8, *range(10, PARTS + 1))
 _REPORT_ROWS = 2 * CHUNK
 _WARM_UP = 0.25
 _CLIP_NORM = 1.0
@@ -195,8 +198,8 @@ class Schedule:
     weight_decay: float
 
 
-Report = tuple[TensorRows, Callable[[int, float], None]]
-"""Validation rows, and what is told the step of a cycle and their log loss there."""
+Report = tuple[TensorRows | None, Callable[[int, float], None]]
+"""Validation rows, and what is told the part of a cycle and their log loss there."""
 
 
 class _OneThread:
@@ -257,8 +260,8 @@ def train(
     generator
         Source of the order of the rows.
     on_report
-        Validation rows, and what is told how many twentieths of the cycle have ended, and
-        the log loss there.
+        Validation rows, and what is told how many parts of the cycle have ended, and the log
+        loss there, NaN without rows.
 
     Returns
     -------
@@ -271,7 +274,9 @@ def train(
         parameters, betas=(0.9, 0.99), weight_decay=schedule.weight_decay, fused=True
     )
     batches = _batches(len(rows), networks.members, schedule.batch_size, generator)
-    reports = {-(-schedule.updates * part // _PARTS): part for part in _REPORTED}
+    unseen, tell = on_report or (None, None)
+    reported = range(1, PARTS + 1) if unseen is None else _REPORTED
+    reports = {-(-schedule.updates * part // PARTS): part for part in reported}
     losses = []
     for update, batch in zip(range(1, schedule.updates + 1), batches, strict=False):
         pace = _one_cycle(update / schedule.updates)
@@ -283,8 +288,9 @@ def train(
         losses.append(loss.detach())  # fetched later: a device need not wait
         nn.utils.clip_grad_norm_(parameters, _CLIP_NORM * networks.members**0.5)
         optimiser.step()
-        if on_report is not None and update in reports:
-            on_report[1](reports[update], log_loss(networks, _some(on_report[0])))
+        if tell is not None and update in reports:
+            unseen_loss = math.nan if unseen is None else log_loss(networks, _some(unseen))
+            tell(reports[update], unseen_loss)
     return _curve(torch.stack(losses) / networks.members)
 
 

@@ -22,6 +22,7 @@ from photoz.estimators.labels import n_of_z_at
 from photoz.estimators.limits import Limits, OneOf
 from photoz.estimators.mixture_density import (
     CHUNK,
+    PARTS,
     MixtureHead,
     MixtureNetworks,
     Report,
@@ -65,7 +66,7 @@ class NetworkPhotoz(PhotozEstimator):
         Steps of the optimiser. Not counted in passes through the rows, since noisy copies
         make more rows of the same galaxies. None takes six times the square root of the
         number of rows, and, where there are validation rows, 2.5 and 6 times as many as long
-        as these gain by it.
+        as these gain by it, which takes up to ten times as long.
     batch_size
         Rows of each step.
     learning_rate
@@ -147,6 +148,11 @@ class NetworkPhotoz(PhotozEstimator):
             "weight_decay": Range(1e-3, 1.0, log=True),
         }
 
+    @property
+    def n_steps(self) -> int | None:
+        """Parts of a cycle."""
+        return PARTS
+
     @classmethod
     def trial_parameters(cls) -> dict[str, Any]:
         """Parameters that make the fits of a search cheaper and leave its order intact."""
@@ -214,7 +220,7 @@ class NetworkPhotoz(PhotozEstimator):
             if self.updates is None and unseen is not None:
                 found = self._longer_cycles(cycle, len(rows), unseen, on_step)
             else:
-                report = None if unseen is None or on_step is None else (unseen, on_step)
+                report = None if on_step is None else (unseen, on_step)
                 found = cycle(self.updates or _default_updates(len(rows)), report)
         networks, self.learning_curve_ = found
         self.networks_ = networks.cpu().requires_grad_(requires_grad=False)
