@@ -2,6 +2,7 @@
 
 import gzip
 import stat
+from decimal import Decimal
 
 import h5py
 import numpy as np
@@ -181,6 +182,29 @@ def test_a_folder_of_two_formats_is_told(store, tmp_path):
 
     with pytest.raises(InputError, match="one format, found CSV and Parquet"):
         read(tmp_path, LSST)
+
+
+def test_a_folder_holds_what_its_links_lead_to(store, tmp_path):
+    inner = tmp_path / "all"
+    inner.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    store("mock.csv").rename(tmp_path / "elsewhere" / "mock.csv")
+    (inner / "link").symlink_to("../elsewhere")
+    (inner / "circle").symlink_to("..")
+    (tmp_path / "elsewhere" / "back").symlink_to("../all")
+
+    assert [str(path.relative_to(inner)) for path in catalogues.find_files(inner)] == [
+        "link/mock.csv"
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["", "*.csv"])
+def test_a_link_to_a_file_that_is_lost_is_told(store, tmp_path, pattern):
+    store("mock.csv")
+    (tmp_path / "other.csv").symlink_to("lost.csv")
+
+    with pytest.raises(InputError, match=r"other.csv: expected CSV, .*No such file or directory"):
+        column_names(tmp_path / pattern)
 
 
 def test_files_that_disagree_are_told(store):
@@ -373,6 +397,26 @@ def test_large_identities_lose_no_digit(store, suffix, identities):
     assert found.object_id.dtype.kind in "iu"
 
 
+@pytest.mark.parametrize(("first", "kind"), [(10**18, "i"), (10**24, "O")])
+def test_decimal_identities_lose_no_digit(store, first, kind):
+    """Databases export whole numbers as decimals."""
+    identities = [Decimal(first + k) for k in range(N)]
+    found = read(store(object_id=pa.array(identities, pa.decimal128(38, 0))), LSST)
+
+    assert [int(identity) for identity in found.object_id] == identities
+    assert found.object_id.dtype.kind == kind
+
+
+def test_identities_in_a_csv_file_may_have_more_digits_than_any_number(tmp_path):
+    path = tmp_path / "ids.csv"
+    path.write_text("id,mag\n12345678901234567890123,22.5\n7,22\n")
+
+    assert read_columns(path).to_pydict() == {
+        "id": ["12345678901234567890123", "7"],
+        "mag": [22.5, 22.0],
+    }
+
+
 def test_identities_may_be_text(store):
     found = read(store(object_id=np.array([f"J{k:03}" for k in range(N)])), LSST)
 
@@ -417,6 +461,41 @@ def test_fits_integers_know_their_null(tmp_path):
     fits.BinTableHDU.from_columns([column]).writeto(path)
 
     assert read_columns(path)["flag"].to_pylist() == [1, None, 3]
+
+
+@pytest.mark.parametrize(("scale", "zero"), [(0.5, 20), (1, 2**15)])
+def test_fits_integers_that_are_scaled_know_their_null(tmp_path, scale, zero):
+    path = tmp_path / "null.fits"
+    stored = np.array([(4,), (-32768,), (8,)], dtype=[("flux", ">i2")])
+    hdu = fits.BinTableHDU(stored)
+    hdu.header["TNULL1"], hdu.header["TSCAL1"], hdu.header["TZERO1"] = -32768, scale, zero
+    hdu.writeto(path)
+
+    values = [4 * scale + zero, None, 8 * scale + zero]
+    assert read_columns(path)["flux"].to_pylist() == values
+
+
+@pytest.mark.parametrize("suffix", ["fits", "hdf5", "ecsv"])
+def test_a_column_without_a_type_in_arrow_is_told_by_its_name(tmp_path, suffix):
+    path = tmp_path / f"complex.{suffix}"
+    if suffix == "hdf5":
+        with h5py.File(path, "w") as file:
+            file["c"] = np.ones(2, dtype=complex)
+    else:
+        Table({"c": np.ones(2, dtype=complex)}).write(path)
+
+    with pytest.raises(InputError, match=rf"{suffix}: column 'c' must hold .*, found complex128"):
+        read_columns(path)
+
+
+@pytest.mark.parametrize("dtype", ["S6", h5py.string_dtype("utf-8")])
+def test_hdf5_text_in_utf_8_is_read_whatever_the_file_says_of_it(tmp_path, dtype):
+    """Numpy stores bytes, which HDF5 takes for ASCII."""
+    path = tmp_path / "text.hdf5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("name", data=["größe".encode()[:6], b"ab"], dtype=dtype)
+
+    assert read_columns(path)["name"].to_pylist() == ["größ", "ab"]
 
 
 @pytest.mark.parametrize("code", ["PE(2)", "1PE(2)", "1QE(2)"])

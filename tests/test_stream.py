@@ -81,6 +81,13 @@ def test_partition_columns_are_columns(tmp_path, table):
     assert rows["id"].to_pylist() == [*range(N)] * 3
 
 
+def test_partitions_numbered_in_other_digits_are_text(tmp_path, table):
+    (tmp_path / "tile=\u0663").mkdir()
+    write(table, tmp_path / "tile=\u0663" / "part.parquet")
+
+    assert read_columns(tmp_path, ["tile"])["tile"].unique().to_pylist() == ["\u0663"]
+
+
 def test_partition_column_may_be_all_that_is_read(tmp_path, table):
     (tmp_path / "tile=7").mkdir()
     write(table, tmp_path / "tile=7" / "part.parquet")

@@ -1,6 +1,7 @@
 """Writers: files that grow table by table hold what one table of all rows would."""
 
 import re
+from decimal import Decimal
 
 import h5py
 import numpy as np
@@ -173,8 +174,9 @@ def test_what_a_format_cannot_hold_is_told(tmp_path, column, kind, message):
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("größe", "fits", "'größe' must have an ASCII name of at most 68 letters"),
-        ("x" * 69, "fits", "must have an ASCII name of at most 68 letters"),
+        ("größe", "fits", "'größe' must have an ASCII name of 1 to 68 letters"),
+        ("", "fits", "'' must have an ASCII name of 1 to 68 letters"),
+        ("x" * 69, "fits", "must have an ASCII name of 1 to 68 letters"),
         ("g/r", "hdf5", "'g/r' cannot be written to HDF5, where / stands for a group"),
         (".", "hdf5", "'.' cannot be written to HDF5"),
     ],
@@ -182,6 +184,25 @@ def test_what_a_format_cannot_hold_is_told(tmp_path, column, kind, message):
 def test_a_name_that_a_format_cannot_hold_is_told(tmp_path, name, kind, message):
     with pytest.raises(InputError, match=re.escape(message)):
         write(tmp_path / "a", kind, [pa.table({name: [1.0]})])
+
+
+def test_a_column_named_as_one_of_qp_is_told(tmp_path):
+    pdf = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(3, np.float32)), 3)
+    table = pa.table({"m": [0.4], "zmode": [0.5], "p": pdf})
+    layout = QpLayout("p", LEVELS, Z_GRID, {"m": "zmode"})
+
+    with pytest.raises(InputError, match="'zmode' cannot be written to qp beside its own"):
+        write(tmp_path / "a.hdf5", "qp", [table], layout=layout)
+
+
+@pytest.mark.parametrize("kind", ["fits", "hdf5"])
+@pytest.mark.parametrize(("digits", "expected"), [(18, 10**17 + 1), (24, str(10**17 + 1))])
+def test_decimal_identities_keep_every_digit(tmp_path, kind, digits, expected):
+    ids = pa.array([Decimal(10**17 + 1)], pa.decimal128(digits, 0))
+    path = tmp_path / f"a.{kind}"
+    write(path, kind, [pa.table({"id": ids})], text_widths={"id": 18})
+
+    assert read_columns(path)["id"].to_pylist() == [expected]
 
 
 def test_notes_that_a_card_cannot_hold_are_spelt_out(tmp_path):

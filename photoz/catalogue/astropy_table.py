@@ -11,7 +11,7 @@ import pyarrow as pa
 from astropy.table import Table
 from astropy.utils.exceptions import AstropyWarning
 
-from photoz.catalogue.base import TableFile, slices, to_arrow
+from photoz.catalogue.base import TableFile, slices, to_table
 
 __all__ = ["EcsvTable", "VoTable"]
 
@@ -31,7 +31,12 @@ class AstropyTable(TableFile):
     ) -> Iterator[pa.Table]:
         """Pieces of the table, once it is read."""
         source = self._table()
-        table = pa.table({name: _from_masked(source[name]) for name in columns})
+        masks = {name: getattr(source[name], "mask", None) for name in columns}
+        table = to_table(
+            self.path,
+            {name: np.asarray(source[name]) for name in columns},
+            {name: None if mask is None else np.asarray(mask) for name, mask in masks.items()},
+        )
         yield from slices(table, batch_size, first)
 
     def _table(self) -> Any:  # noqa: ANN401 - astropy has no types
@@ -53,8 +58,3 @@ class VoTable(AstropyTable):
 
     kind = "VOTable"
     astropy_format = "votable"
-
-
-def _from_masked(column: Any) -> pa.Array:  # noqa: ANN401 - astropy has no types
-    mask = np.asarray(column.mask) if hasattr(column, "mask") else None
-    return to_arrow(np.asarray(column), mask)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["TableFile", "TableWriter", "slices", "to_array", "to_arrow"]
+from photoz.errors import InputError
+
+__all__ = ["TableFile", "TableWriter", "slices", "to_array", "to_arrow", "to_table"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,31 @@ def to_arrow(array: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> pa.A
     return pa.array(native.tolist() if native.dtype.kind in "OU" else native, mask=mask)
 
 
+def to_table(
+    path: Path,
+    arrays: Mapping[str, NDArray[Any]],
+    masks: Mapping[str, NDArray[np.bool_] | None] | None = None,
+) -> pa.Table:
+    """Table of what a file holds, each column as `to_arrow` gives it.
+
+    Raises
+    ------
+    InputError
+        If a column holds what Arrow has no type for, such as complex numbers.
+    """
+    columns = {}
+    for name, array in arrays.items():
+        try:
+            columns[name] = to_arrow(array, (masks or {}).get(name))
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+            msg = (
+                f"{path}: column {name!r} must hold numbers, truth values or text, found "
+                f"{array.dtype.name}; mend the column or do without it."
+            )
+            raise InputError(msg) from error
+    return pa.table(columns)
+
+
 def to_array(column: pa.ChunkedArray) -> NDArray[Any]:
     """Numpy array of a column; numbers keep their type unless values are missing (then NaN).
 
@@ -128,6 +155,8 @@ def to_array(column: pa.ChunkedArray) -> NDArray[Any]:
     dtype = column.type
     if pa.types.is_dictionary(dtype):
         column = column.cast(dtype.value_type)
+    elif pa.types.is_decimal(dtype) and dtype.scale == 0:
+        column = _whole(column)
     elif pa.types.is_decimal(dtype) or pa.types.is_null(dtype):
         column = column.cast(pa.float64())
     elif pa.types.is_boolean(dtype) and column.null_count:
@@ -137,3 +166,11 @@ def to_array(column: pa.ChunkedArray) -> NDArray[Any]:
         return to_array(values).reshape(len(column), dtype.list_size)
     array: NDArray[Any] = column.to_numpy()
     return array
+
+
+def _whole(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whole decimals with every digit: databases export identities as these."""
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return column.cast(pa.string())

@@ -78,6 +78,9 @@ class CsvTable(TableFile):
 
 
 def _is_castable(text: pa.Array, dtype: pa.DataType) -> bool:
+    # A number of so many digits is an identity, of which a float would lose some.
+    if dtype == pa.float64() and pc.any(pc.match_substring_regex(text, r"^[+-]?\d{20,}$")).as_py():
+        return False
     try:
         text.cast(dtype)
     except pa.ArrowInvalid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -150,7 +151,7 @@ def find_files(paths: Paths) -> list[Path]:
         except ValueError as error:
             msg = f"{paths}: expected a pattern of files, such as folder/*.parquet ({error})."
             raise InputError(msg) from error
-        files = [file for file in found if file.is_file()]
+        files = [file for file in found if _is_file(file)]
         # A pattern may also name the folders of a partition.
         files = files or [file for folder in found for file in _files_in(folder)]
         if files:
@@ -190,7 +191,7 @@ def open_table(path: Path, group: str | None = None) -> TableFile:
 def explained(path: Path) -> Iterator[None]:
     """Turn what the libraries raise on a damaged file into one line."""
     kind = open_table(path).kind
-    if path.stat().st_size == 0:
+    if path.exists() and path.stat().st_size == 0:
         msg = f"{path}: expected {kind}, found an empty file; fetch or write it again."
         raise InputError(msg)
     try:
@@ -214,7 +215,7 @@ def one_line(error: Exception) -> str:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    known = [file for file in sorted(folder.rglob("*")) if _is_catalogue(file, folder)]
+    known = sorted(file for file in _all_files(folder) if _place(file) is not None)
     kinds = {open_table(file).kind for file in known}
     if len(kinds) == 1:
         return known
@@ -223,9 +224,30 @@ def _files_in(folder: Path) -> list[Path]:
     raise InputError(msg)
 
 
-def _is_catalogue(path: Path, folder: Path) -> bool:
-    is_hidden = any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
-    return path.is_file() and not is_hidden and _place(path) is not None
+def _all_files(folder: Path) -> Iterator[Path]:
+    """Files in a folder and those below it, links included, but for hidden ones."""
+    for root, folders, names in os.walk(folder, followlinks=True):
+        here = Path(root)
+        folders[:] = [
+            name for name in folders if not _is_hidden(name) and not _is_circle(here / name)
+        ]
+        paths = (here / name for name in names if not _is_hidden(name))
+        yield from filter(_is_file, paths)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file, or a link to one that is lost: that one shall be told."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
+
+
+def _is_circle(folder: Path) -> bool:
+    """Whether it is a link to a folder above it."""
+    above = (parent.resolve() for parent in folder.absolute().parents)
+    return folder.is_symlink() and folder.resolve() in above
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "_"))
 
 
 def _place(path: Path) -> str | None:

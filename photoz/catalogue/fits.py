@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from astropy.io.fits.verify import VerifyWarning
 from astropy.table import Table
 from astropy.utils.exceptions import AstropyUserWarning
 
-from photoz.catalogue.base import TableFile, slices, to_array, to_arrow
+from photoz.catalogue.base import TableFile, slices, to_array, to_table
 from photoz.errors import InputError
 
 __all__ = ["FitsTable"]
@@ -42,7 +43,7 @@ class FitsTable(TableFile):
         """Slices of the table."""
         with self._open() as table:
             if not self._is_mapped:
-                yield from slices(_to_table(table, columns), batch_size, first)
+                yield from slices(_to_table(self.path, table, columns), batch_size, first)
                 return
             header, kind, start = table.header.copy(), type(table), table.fileinfo()["datLoc"]
         # Unsigned integers are stored with an offset, which would make them floats.
@@ -57,7 +58,7 @@ class FitsTable(TableFile):
                 rows = stream.read(width * header["NAXIS2"])
                 # A small file in memory: astropy's memory maps grow with the file.
                 data = header.tostring().encode("ascii") + _padded(rows)
-                yield _to_table(kind.fromstring(data, **options), columns)
+                yield _to_table(self.path, kind.fromstring(data, **options), columns)
 
     def after_failure(self, row: int, batch_size: int) -> int | None:
         """Row behind the slice."""
@@ -112,23 +113,28 @@ def _is_lengthy(code: str) -> bool:
     return code.lstrip("0123456789").startswith(("P", "Q"))
 
 
-def _to_table(hdu: Any, columns: Sequence[str]) -> pa.Table:  # noqa: ANN401 - astropy has no types
+def _to_table(path: Path, hdu: Any, columns: Sequence[str]) -> pa.Table:  # noqa: ANN401
     lengthy = [c.name for c in hdu.columns if c.name in columns and _is_lengthy(c.format)]
     if lengthy:
         msg = (
-            f"column {lengthy[0]!r} must hold the same number of values in every row, found a "
-            "number that varies; mend the column or do without it."
+            f"{path}: column {lengthy[0]!r} must hold the same number of values in every row, "
+            "found a number that varies; mend the column or do without it."
         )
         raise InputError(msg)
     arrays = {name: np.asarray(hdu.data[name]) for name in columns}
     text = [name for name, array in arrays.items() if array.dtype.kind == "U"]
     # Blanks at the end of a text are padding.
     arrays |= {name: np.char.rstrip(arrays[name]) for name in text}
-    # Integers have no NaN; TNULL names the value that stands for it.
-    nulls = {column.name: column.null for column in hdu.columns}
+    # Integers have no NaN; TNULL names the one in the file that stands for it.
     masks = {
-        name: array == nulls[name]
-        for name, array in arrays.items()
-        if nulls[name] is not None and array.dtype.kind in "iu"
+        column.name: arrays[column.name] == _scaled_null(column)
+        for column in hdu.columns
+        if column.name in arrays and isinstance(column.null, int)
     }
-    return pa.table({name: to_arrow(array, masks.get(name)) for name, array in arrays.items()})
+    return to_table(path, arrays, masks)
+
+
+def _scaled_null(column: Any) -> int | float:  # noqa: ANN401 - astropy has no types
+    """What astropy makes of the value that stands for a missing one."""
+    null: int | float = column.null * (column.bscale or 1) + (column.bzero or 0)
+    return null

@@ -101,9 +101,10 @@ def _header(
 
 
 def _described(column: PlainColumn, code: str) -> fits.Column:
-    if not (column.name.isascii() and column.name.isprintable()) or len(column.name) > LONGEST:
+    is_plain = column.name.isascii() and column.name.isprintable()
+    if not is_plain or not 0 < len(column.name) <= LONGEST:
         msg = (
-            f"column {column.name!r} must have an ASCII name of at most {LONGEST} letters to be "
+            f"column {column.name!r} must have an ASCII name of 1 to {LONGEST} letters to be "
             "written to FITS; leave it out, or write Parquet."
         )
         raise InputError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from photoz.catalogue.base import TableFile, TableWriter, to_array, to_arrow
+from photoz.catalogue.base import TableFile, TableWriter, to_array, to_table
 from photoz.catalogue.plain import PlainColumn, plain_columns
 from photoz.errors import InputError
 
-__all__ = ["Hdf5Columns", "Hdf5Table", "Hdf5Writer", "named_columns", "write_notes"]
+__all__ = [
+    "GrowingFile",
+    "Hdf5Columns",
+    "Hdf5Table",
+    "Hdf5Writer",
+    "named_columns",
+    "write_notes",
+]
 
 CHUNK_BYTES = 2**20
 """Size of the pieces in which a growing data set lies in its file."""
@@ -54,7 +62,7 @@ class Hdf5Table(TableFile):
             for start in range(first, max(n_rows, 1), batch_size):
                 rows = slice(start, start + batch_size)
                 source = place[rows] if isinstance(place, h5py.Dataset) else place
-                yield pa.table({name: to_arrow(_read(source[name], rows)) for name in columns})
+                yield to_table(self.path, {name: _read(source[name], rows) for name in columns})
 
     def after_failure(self, row: int, batch_size: int) -> int | None:
         """Row behind the slice."""
@@ -96,6 +104,61 @@ class Hdf5Table(TableFile):
         return next(iter(lengths.values()))
 
 
+class GrowingFile:
+    """An HDF5 file that is written, and that fails as other files do where the disk is full.
+
+    The library itself crashes when it closes a file that it could not write to.
+
+    Parameters
+    ----------
+    path
+        File to write.
+
+    Attributes
+    ----------
+    root
+        The uppermost group.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._stream = _Stream(path, "w+")
+        self.root = h5py.File(self._stream, "w")
+
+    def check(self) -> None:
+        """Raise what an attempt to write has raised."""
+        if self._stream.failure is not None:
+            raise self._stream.failure
+
+    def close(self) -> None:
+        """Write what is left, and close the file."""
+        with self._stream:
+            self.root.close()
+        self.check()
+
+
+class _Stream(io.FileIO):
+    """A file that keeps its first failure to write, and from then on writes nothing."""
+
+    failure: OSError | None = None
+
+    def write(self, content: Any) -> int:  # noqa: ANN401 - whatever has bytes
+        rest = memoryview(content)
+        size = rest.nbytes
+        try:
+            while rest.nbytes and self.failure is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.failure = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size) if self.failure is None else 0
+        except OSError as error:
+            self.failure = error
+            return 0
+
+
 class Hdf5Columns:
     """Data sets that grow together, one per column.
 
@@ -121,13 +184,15 @@ class Hdf5Writer(TableWriter):
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         columns = named_columns(schema, "HDF5")
-        self._file = h5py.File(path, "w")
-        write_notes(self._file, schema)
-        self._columns = Hdf5Columns([(column, self._file, column.name) for column in columns])
+        self._file = GrowingFile(path)
+        root = self._file.root
+        write_notes(root, schema)
+        self._columns = Hdf5Columns([(column, root, column.name) for column in columns])
 
     def write(self, table: pa.Table) -> None:
         """Add rows to every data set."""
         self._columns.append(table)
+        self._file.check()
 
     def close(self) -> None:
         """Close the file."""
@@ -191,4 +256,4 @@ def _read(column: Any, rows: slice) -> NDArray[Any]:  # noqa: ANN401 - h5py has 
     if not isinstance(column, h5py.Dataset):
         return np.asarray(column)
     is_text = h5py.check_string_dtype(column.dtype) is not None
-    return np.asarray(column.asstr()[rows] if is_text else column[rows])
+    return np.asarray(column.asstr("utf-8", "replace")[rows] if is_text else column[rows])

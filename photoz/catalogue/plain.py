@@ -15,6 +15,9 @@ from photoz.errors import InputError
 
 __all__ = ["PlainColumn", "plain_columns", "text_width"]
 
+_DIGITS = 18
+"""Decimal digits that every integer of 64 bits has."""
+
 
 @dataclass(frozen=True, eq=False)
 class PlainColumn:
@@ -112,6 +115,8 @@ def _plain(part: pa.Field, kind: str) -> PlainColumn:
         dtype, width = dtype.value_type, dtype.list_size
     if pa.types.is_dictionary(dtype):
         dtype = dtype.value_type
+    if pa.types.is_decimal(dtype) and dtype.scale == 0:  # a float would lose digits
+        dtype = pa.int64() if dtype.precision <= _DIGITS else pa.string()
     if pa.types.is_integer(dtype):
         limits = np.iinfo(dtype.to_pandas_dtype())
         null = int(limits.min if limits.min < 0 else limits.max)

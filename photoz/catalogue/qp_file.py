@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from photoz.catalogue.base import TableWriter
-from photoz.catalogue.hdf5 import Hdf5Columns, named_columns, write_notes
+from photoz.catalogue.hdf5 import GrowingFile, Hdf5Columns, named_columns, write_notes
 from photoz.catalogue.writing import QpLayout
+from photoz.errors import InputError
 
 __all__ = ["QpWriter"]
 
@@ -33,6 +33,14 @@ class QpWriter(TableWriter):
 
     def __init__(self, path: Path, schema: pa.Schema, layout: QpLayout) -> None:
         columns = named_columns(schema, "qp")
+        names = [layout.renamed.get(column.name, column.name) for column in columns]
+        for column, known in zip(columns, names, strict=True):
+            if names.count(known) > 1 and known == column.name:
+                msg = (
+                    f"column {known!r} cannot be written to qp beside its own of that name; "
+                    "leave it out, or write Parquet."
+                )
+                raise InputError(msg)
         z_max = layout.z_grid[-1]
         if layout.levels is None:
             name, meta = "yvals", {**DENSITIES, "xvals": layout.z_grid}
@@ -41,17 +49,18 @@ class QpWriter(TableWriter):
             name, meta = "locs", {**QUANTILES, "quants": np.array(layout.levels)}
             self._unknown = z_max * np.array(layout.levels)
         self._pdf = layout.pdf
-        self._file = h5py.File(path, "w")
-        write_notes(self._file, schema)
-        groups = {key: self._file.create_group(key) for key in ("meta", "data", "ancil")}
+        self._file = GrowingFile(path)
+        root = self._file.root
+        write_notes(root, schema)
+        groups = {key: root.create_group(key) for key in ("meta", "data", "ancil")}
         for key, value in meta.items():
             groups["meta"][key] = np.array(value)[np.newaxis]
         self._columns = Hdf5Columns(
             [
                 (column, groups["data"], name)
                 if column.name == layout.pdf
-                else (column, groups["ancil"], layout.renamed.get(column.name, column.name))
-                for column in columns
+                else (column, groups["ancil"], known)
+                for column, known in zip(columns, names, strict=True)
             ]
         )
 
@@ -61,6 +70,7 @@ class QpWriter(TableWriter):
         column = table.column(place)
         filled = self._filled(column)
         self._columns.append(table.set_column(place, table.schema.field(place), filled))
+        self._file.check()
 
     def close(self) -> None:
         """Close the file."""

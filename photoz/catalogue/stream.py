@@ -247,4 +247,4 @@ class Source:
 
 
 def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isdecimal() and abs(int(text)) < 2**63
+    return text.isascii() and text.removeprefix("-").isdecimal() and abs(int(text)) < 2**63
