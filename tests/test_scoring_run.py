@@ -219,12 +219,15 @@ def test_nothing_gets_its_name_before_it_is_on_the_disk(model, named_file, tmp_p
     assert events == ["fsync", "00000000.arrow", "fsync", "00000001.arrow", "fsync", "out.parquet"]
 
 
-def test_damaged_part_is_made_again(model, named_file, tmp_path):
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[:-100], lambda c: c[:-200] + b"\xff" * 100 + c[-100:]]
+)
+def test_damaged_part_is_made_again(model, named_file, tmp_path, damage):
     undisturbed, out = tmp_path / "a.parquet", tmp_path / "out.parquet"
     score_catalogue(model, named_file, undisturbed, chunk_size=50)
     interrupted(model, named_file, out)
     part = sorted((tmp_path / ".out.parquet.parts").glob("*.arrow"))[1]
-    part.write_bytes(part.read_bytes()[:-100])
+    part.write_bytes(damage(part.read_bytes()))
     score_catalogue(model, named_file, out, chunk_size=50, resume=True)
 
     assert out.read_bytes() == undisturbed.read_bytes()
@@ -303,6 +306,32 @@ def test_types_that_change_from_file_to_file_become_those_of_the_first(
     assert pq.read_schema(tmp_path / "out.parquet").field("object_id").type == pa.int64()
     with pytest.raises(InputError, match="columns of the same type in every file"):
         score_catalogue(model, paths, tmp_path / "other.parquet")
+
+
+def test_a_kept_column_is_not_rounded_to_the_type_of_the_first_file(
+    model, catalogue_file, tmp_path
+):
+    table = pq.read_table(catalogue_file)
+    paths = [tmp_path / f"{name}.parquet" for name in "ab"]
+    for path, dtype in zip(paths, [pa.float32(), pa.float64()], strict=True):
+        size = pa.array(np.full(len(table), 1.1)).cast(dtype)
+        pq.write_table(table.append_column("size", size), path)
+
+    with pytest.raises(InputError, match="'size' would be rounded from double to float"):
+        score_catalogue(model, paths, tmp_path / "out.parquet", keep=["size"])
+
+
+def test_a_column_that_the_format_cannot_hold_leaves_nothing_to_resume(
+    model, catalogue_file, tmp_path
+):
+    table = pq.read_table(catalogue_file)
+    lists = pa.array([[1]] * len(table))
+    pq.write_table(table.append_column("lists", lists), tmp_path / "a.parquet")
+
+    with pytest.raises(InputError, match=r"'lists' of type list<.*> cannot be written to HDF5"):
+        score_catalogue(model, tmp_path / "a.parquet", tmp_path / "out.hdf5", keep=["lists"])
+
+    assert not (tmp_path / ".out.hdf5.parts").exists()
 
 
 def test_text_among_numbers_is_told_with_its_file_and_rows(model, catalogue_file, tmp_path):
@@ -384,13 +413,17 @@ def test_a_column_in_another_unit_is_told(model, named_file, tmp_path):
     )
 
 
-def test_a_catalogue_in_another_unit_is_refused(model, named_file, tmp_path):
+def test_a_catalogue_in_another_unit_is_refused_though_it_begins_with_an_empty_file(
+    model, named_file, tmp_path
+):
     rescaled(named_file, "ugrizy")
+    empty = tmp_path / "empty.parquet"
+    pq.write_table(pq.read_table(named_file)[:0], empty)
 
     with pytest.raises(
         InputError, match=r"expected magnitudes between 0 and 50, .* mag_u: implaus"
     ):
-        score_catalogue(model, named_file, tmp_path / "out.parquet")
+        score_catalogue(model, [empty, named_file], tmp_path / "out.parquet")
 
 
 def test_results_come_in_order_whatever_takes_long():
@@ -489,15 +522,17 @@ def test_run_killed_at_random_ends_with_the_same_bytes(start, tmp_path, rng, suf
 
 
 @pytest.mark.slow
-def test_run_on_a_full_disk_can_be_resumed(start, tmp_path):
+@pytest.mark.parametrize("suffix", ["fits", "hdf5"])
+def test_run_on_a_full_disk_can_be_resumed(start, tmp_path, suffix):
     """A limit on the size of files fails as a full disk does: part of a write, then an error."""
-    undisturbed, out = tmp_path / "a.fits", tmp_path / "b.fits"
+    undisturbed, out = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
     with start(undisturbed) as process:
         assert process.wait(300) == 0
     with start(out, limit=undisturbed.stat().st_size // 2) as process:
         _, error = process.communicate(timeout=300)
         assert process.returncode == 1
         assert b"File too large" in error
+        assert error.count(b"Traceback") == 1
     assert not out.exists()
     with start(out, "resume") as process:
         assert process.wait(300) == 0

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
-from photoz.catalogue import OutputFormat, QpLayout, TableWriter, open_writer
+from photoz.catalogue import OutputFormat, QpLayout, TableWriter, open_writer, to_array
 from photoz.errors import InputError
 from photoz.prediction import FLAGS
 
@@ -64,6 +65,7 @@ class Output:
         if self._schema is None or table.schema.equals(self._schema):
             return table
         try:
+            _check_digits(table, self._schema)
             return table.cast(self._schema)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError, ValueError) as error:
             msg = (
@@ -95,3 +97,15 @@ class Output:
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         if self._writer is not None:
             self._writer.__exit__(kind, *details)
+
+
+def _check_digits(table: pa.Table, schema: pa.Schema) -> None:
+    """Arrow refuses to cut off integers, but not floats."""
+    for part in schema:
+        column, types = table[part.name], (table[part.name].type, part.type)
+        if not all(map(pa.types.is_floating, types)):
+            continue
+        rounded = to_array(column.cast(part.type)).astype(np.float64)
+        if not np.array_equal(rounded, to_array(column).astype(np.float64), equal_nan=True):
+            msg = f"{part.name!r} would be rounded from {column.type} to {part.type}"
+            raise pa.ArrowInvalid(msg)

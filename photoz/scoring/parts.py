@@ -102,7 +102,7 @@ class Parts:
                 table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
                 metadata = dict(table.schema.metadata)
                 place = json.loads(metadata.pop(PLACE))
-            except (FileNotFoundError, pa.ArrowInvalid):
+            except (OSError, pa.ArrowInvalid):
                 return
             self._n_parts += 1
             end = Place(place["file"], place["row"])

@@ -187,13 +187,13 @@ class _Run:
                 skipped.append(item.what)
                 tell(f"skipped {item.what}")
                 continue
-            if output.is_empty:
+            if output.n_rows == 0:
                 self.task.doubt(item, tell)
             self.seconds["compute"] += seconds
             with self._timed("write"):
                 rows = output.conformed(table)
-                self.parts.add(rows, item.end, skipped)
                 output.add(rows)
+                self.parts.add(rows, item.end, skipped)
             show("galaxies", output.n_rows, self.source.n_rows)
         if output.is_empty:
             msg = f"nothing could be read; the first reason: {skipped[0]}"
