@@ -56,6 +56,7 @@ def test_wrong_usage_ends_with_status_2(command, arguments):
         (["experiment", "nothing.toml"], "expected an experiment file, found none"),
         (["predict", "nothing", "a.parquet", "-o", "b.parquet"], "no bundle at nothing"),
         (["export", "nothing", "-o", "out"], "no bundle at nothing"),
+        (["export", "no:smile:", "-o", "out"], "no bundle at no:smile:"),
         (["report", "."], "expected the results of an experiment"),
     ],
 )
@@ -101,6 +102,7 @@ def test_evaluate_gives_every_metric_with_its_interval(command, bundle, catalogu
     assert status == 0
     assert result["metrics"].keys() == result["intervals"].keys()
     assert result["n_galaxies"] + result["n_seen_in_training"] == 700
+    assert result["dropped"] == {}
 
 
 def test_evaluate_leaves_out_what_training_has_seen(command, bundle, catalogue_file):

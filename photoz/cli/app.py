@@ -43,8 +43,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-OUT = Console()
-ERR = Console(stderr=True)
+# Texts between colons, in paths and addresses, are no emoji.
+OUT = Console(emoji=False)
+ERR = Console(stderr=True, emoji=False)
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

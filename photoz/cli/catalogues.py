@@ -207,7 +207,8 @@ def evaluate(
         np.asarray(galaxies.z_spec), fitted.predict_pdf(galaxies.photometry)
     )
     if as_json:
-        typer.echo(json.dumps({**result.to_dict(), "n_seen_in_training": n_seen}))
+        counts = {"n_seen_in_training": n_seen, "dropped": galaxies.dropped}
+        typer.echo(json.dumps({**result.to_dict(), **counts}))
         return
     table = Table("metric", "value", "95 % interval", title=f"{len(galaxies)} galaxies")
     for metric, value in result.metrics.items():
