@@ -203,11 +203,11 @@ class _Flow:
 
     def search(self, family: Family, tracked: EstimatorRun) -> Outcome:
         """Search the parameters of an estimator, and fit and test the best of them."""
-        found, candidate = family.search(
+        found = family.search(
             storage=_storage(self.experiment),
             on_trial=_on_trial(family, tracked, self.on_progress),
         )
-        return family.finish(found, candidate, self.on_progress or (lambda *_: None))
+        return family.finish(found, family.choose(found), self.on_progress or (lambda *_: None))
 
     def blend(self, _tracked: EstimatorRun) -> Outcome:
         """Blend the estimators; not without one that failed, which would be another blend."""

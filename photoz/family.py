@@ -11,6 +11,7 @@ from typing import Any
 
 import photoz
 from photoz.estimators.base import OnStep
+from photoz.extension import extend
 from photoz.outcome import Outcome, test_model
 from photoz.protocol import Candidate, add_conformal, calibrate, default_parameters, hold_back
 from photoz.samples import Samples
@@ -46,9 +47,7 @@ class Family:
         """Trials that a search of this family takes."""
         return max(self.experiment.search.trials, 1) if self._space[0] else 1
 
-    def search(
-        self, *, storage: Path | str, on_trial: Callable[[Trial], None]
-    ) -> tuple[SearchResult, Candidate]:
+    def search(self, *, storage: Path | str, on_trial: Callable[[Trial], None]) -> SearchResult:
         """Search the parameters on the validation rows.
 
         Parameters
@@ -58,24 +57,12 @@ class Family:
         on_trial
             Called with every finished trial.
 
-        Returns
-        -------
-        SearchResult
-            The trials.
-        Candidate
-            The best choice, with what its fit chose by itself.
         """
         settings = self.experiment.search
-        space, fixed = self._space
-        train, validation = self.samples.train, self.samples.validation
-
-        def objective(parameters: dict[str, Any], on_step: OnStep) -> Scored:
-            candidate = self._candidate({**fixed, **parameters})
-            return candidate.trial(train, validation, settings.metric, on_step)
-
+        space, _ = self._space
         defaults = default_parameters(self.name)
-        found = search(
-            objective,
+        return search(
+            self._objective,
             space,
             study_name=self.study,
             storage=storage,
@@ -86,7 +73,18 @@ class Family:
             warm_start=self.warm_start,
             on_trial=on_trial,
         )
-        return found, self._candidate({**fixed, **found.best.parameters, **found.best.tuned})
+
+    def choose(self, found: SearchResult) -> Candidate:
+        """The best choice, with what its fit chose by itself, also beyond the ends of the ranges.
+
+        Parameters
+        ----------
+        found
+            What `search` returned.
+        """
+        space, fixed = self._space
+        best = found.best if found.timed_out else extend(self._objective, space, found.best)
+        return self._candidate({**fixed, **best.parameters, **best.tuned})
 
     def finish(
         self,
@@ -99,7 +97,7 @@ class Family:
         Parameters
         ----------
         found, candidate
-            What `search` returned.
+            What `search` and `choose` returned.
         on_progress
             Called with what is fitted, how many steps are done, and how many there are.
         """
@@ -124,6 +122,11 @@ class Family:
             seed=self.experiment.seed,
         )
         return replace(outcome, search=found)
+
+    def _objective(self, parameters: dict[str, Any], on_step: OnStep) -> Scored:
+        train, validation = self.samples.train, self.samples.validation
+        candidate = self._candidate({**self._space[1], **parameters})
+        return candidate.trial(train, validation, self.experiment.search.metric, on_step)
 
     @property
     def _space(self) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -27,7 +27,7 @@ bootstrap datasets calibration estimators
 cells model sample settings_tables
 blend importance mixture_form progress settings study trials
 kernels
-claim sampling
+claim extension sampling
 search evaluation bundle samples prediction
 protocol plots scoring
 training

@@ -48,11 +48,14 @@ class Range:
         Ends of the range; two integers make a range of integers.
     log
         Whether to search on a logarithmic scale.
+    beyond
+        How many times `high` may be gone to, after the search, where its best lies there.
     """
 
     low: float
     high: float
     log: bool = False
+    beyond: float = 1
 
     @property
     def integer(self) -> bool:
