@@ -75,7 +75,7 @@ class Family:
         )
 
     def choose(self, found: SearchResult) -> Candidate:
-        """The best choice, with what its fit chose by itself, also beyond the ends of the ranges.
+        """The best choice, extended where that pays, with what its fit chose by itself.
 
         Parameters
         ----------

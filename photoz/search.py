@@ -130,7 +130,7 @@ def study_name(prefix: str, *parts: Any) -> str:  # noqa: ANN401
     Examples
     --------
     >>> study_name("sdss-forest", {"min_leaf": Range(1, 50, log=True)}, "log_loss", 0)
-    'sdss-forest-31e67ef5dfe2'
+    'sdss-forest-c1cf29872b9f'
     """
     canonical = json.dumps(parts, sort_keys=True, default=_plain)
     return f"{prefix}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"

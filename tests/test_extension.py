@@ -1,4 +1,4 @@
-"""Beyond the end of a range: only where the best lies there, and as long as that pays."""
+"""The best of a search is extended as long as that pays."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from photoz.extension import extend
 from photoz.trials import Scored, Trial
 
 SPACE = {
-    "updates": Range(100, 1600, log=True, beyond=4),
+    "updates": Range(100, 1600, log=True, beyond=6400),
     "rate": Range(0.0, 1.0),
     "kind": Choice(("flat", "steep")),
 }
@@ -34,25 +34,25 @@ def falling_to(lowest):
 @pytest.mark.parametrize(
     ("start", "lowest", "expected", "fits"),
     [
-        (1500, 10_000, 6000, [3000, 6000]),  # the range allows no more
-        (1300, 10_000, 5200, [2600, 5200]),
+        (1500, 10_000, 6000, [3000, 6000]),  # 6400 is the most
+        (100, 500, 800, [200, 400, 800, 1600]),
         (1500, 3000, 3000, [3000, 6000]),  # the second doubling gains nothing
-        (1500, 1500, 1500, [3000]),
-        (1000, 10_000, 1000, []),  # not in the last tenth
+        (700, 700, 700, [1400]),
+        (3300, 10_000, 3300, []),
     ],
 )
-def test_what_lies_at_the_end_is_doubled_as_long_as_that_pays(start, lowest, expected, fits):
+def test_the_best_is_doubled_as_long_as_that_pays(start, lowest, expected, fits):
     objective, tried = falling_to(lowest)
     found = extend(objective, SPACE, best(start, 1e4 / start))
 
     assert found.parameters == {"updates": expected, "rate": 1.0, "kind": "steep"}
     assert tried == fits
     assert found.number == 7
-    assert found.value == 1e4 / expected
-    assert found.tuned == {"n_steps": expected if fits and expected > start else 0}
+    assert found.value == 1e4 / min(expected, lowest)
+    assert found.tuned == {"n_steps": expected if expected > start else 0}
 
 
-def test_a_range_of_a_user_is_kept():
+def test_a_plain_range_is_kept():
     objective, tried = falling_to(10_000)
     start = best(1600, 1e4 / 1600)
 
@@ -68,4 +68,5 @@ def test_a_doubling_must_gain_half_a_percent():
 
 
 def test_networks_may_train_for_longer_than_the_search_tries():
-    assert NetworkPhotoz.search_space()["updates"].beyond > 1
+    updates = NetworkPhotoz.search_space()["updates"]
+    assert updates.beyond > updates.high

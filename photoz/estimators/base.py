@@ -49,13 +49,13 @@ class Range:
     log
         Whether to search on a logarithmic scale.
     beyond
-        How many times `high` may be gone to, after the search, where its best lies there.
+        How far the best may be doubled after the search; None for not at all.
     """
 
     low: float
     high: float
     log: bool = False
-    beyond: float = 1
+    beyond: float | None = None
 
     @property
     def integer(self) -> bool:

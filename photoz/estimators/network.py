@@ -143,7 +143,7 @@ class NetworkPhotoz(PhotozEstimator):
             "width": Choice((96, 128, 192, 256)),
             "layers": Range(2, 4),
             "n_components": Range(3, 10),
-            "updates": Range(400, 6000, log=True, beyond=4),
+            "updates": Range(400, 6000, log=True, beyond=24_000),
             "learning_rate": Range(1e-3, 1e-2, log=True),
             "weight_decay": Range(1e-3, 1.0, log=True),
         }
