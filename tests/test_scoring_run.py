@@ -186,6 +186,25 @@ def test_leftover_is_replaced_and_told_unless_resumed(model, named_file, tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out.parquet"]
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_an_output_that_another_run_writes_is_left_alone(model, named_file, tmp_path, resume):
+    undisturbed, out = tmp_path / "a.parquet", tmp_path / "out.parquet"
+    score_catalogue(model, named_file, undisturbed, chunk_size=50)
+    refused = []
+
+    def begin_another(_, done, __):
+        if done in (0, 200):
+            with pytest.raises(InputError, match=r"out.parquet is being written by another run"):
+                score_catalogue(model, named_file, out, resume=resume, on_message=refused.append)
+            refused.append(done)
+
+    score_catalogue(model, named_file, out, chunk_size=50, on_progress=begin_another)
+
+    assert refused == [0, 200]
+    assert out.read_bytes() == undisturbed.read_bytes()
+    assert not (tmp_path / ".out.parquet.parts").exists()
+
+
 def test_nothing_to_resume_is_a_beginning(model, named_file, tmp_path):
     scored = score_catalogue(model, named_file, tmp_path / "out.parquet", resume=True)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -43,7 +45,8 @@ class Part:
 class Parts:
     """A hidden folder beside an output: its finished parts, and the output as far as it goes.
 
-    Used as a context: what is there when it is left by an error stays for the next run.
+    Used as a context: what is there when it is left by an error stays for the next run. One run
+    at a time has the folder, as long as it lives.
 
     Parameters
     ----------
@@ -58,6 +61,8 @@ class Parts:
         self.folder = out.with_name(f".{out.name}.parts")
         self.command = dict(command)
         self._n_parts = 0
+        self._locks = ExitStack()
+        self._is_own = False
 
     @property
     def unfinished(self) -> Path:
@@ -78,14 +83,19 @@ class Parts:
         Raises
         ------
         InputError
-            If it is to be taken over, but is of another command, or cannot be made.
+            If it is to be taken over, but is of another command, or cannot be made, or if
+            another run has it.
         """
-        if self.exist() and resume:
-            self._check_command()
-        elif self.exist():
-            shutil.rmtree(self.folder)
+        if self.exist():
+            self._lock()
+            if resume:
+                self._check_command()
+            else:
+                shutil.rmtree(self.folder)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self.exist():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._lock()
         except OSError as error:
             msg = (
                 f"{self.out}: expected a folder in which files can be made, found that "
@@ -131,13 +141,29 @@ class Parts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.exist():
-            self.unfinished.unlink(missing_ok=True)
-        if self.exist() and not self._path(0).exists():
-            shutil.rmtree(self.folder)
+        with self._locks:
+            if self._is_own and self.exist():
+                self.unfinished.unlink(missing_ok=True)
+                if not self._path(0).exists():
+                    shutil.rmtree(self.folder)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:08d}.arrow"
+
+    def _lock(self) -> None:
+        """Keep other runs out until the context is left, or this process ends."""
+        file = self._locks.enter_context((self.folder / "lock").open("ab"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            msg = (
+                f"{self.out} is being written by another run, in {self.folder}; wait for it, or "
+                "name another output."
+            )
+            raise InputError(msg) from error
+        except OSError:
+            pass  # some file systems know no locks
+        self._is_own = True
 
     def _check_command(self) -> None:
         try:

@@ -142,10 +142,11 @@ def score_catalogue(
     if out.exists() and not overwrite and not (resume and parts.were_published()):
         msg = f"{out} exists; name another file or allow it to be overwritten (--overwrite)."
         raise InputError(msg)
-    if parts.exist() and not resume:
-        tell(f"{parts.folder} was left by a run that did not finish; replaced (see --resume)")
+    is_replaced = parts.exist() and not resume
     with parts:
         parts.begin(resume=resume)
+        if is_replaced:
+            tell(f"{parts.folder} was left by a run that did not finish; replaced (see --resume)")
         carried = [column for column in (id_name, *keep) if column in columns]
         widths = text_widths(source, carried) if kind == "fits" else {}
         run = _Run(task, source, columns, parts, chunk_size, workers or processors())
