@@ -205,6 +205,13 @@ def test_an_output_that_another_run_writes_is_left_alone(model, named_file, tmp_
     assert not (tmp_path / ".out.parquet.parts").exists()
 
 
+def test_identities_named_as_a_column_of_the_prediction_are_refused(model, named_file, tmp_path):
+    survey = model.survey.model_copy(update={"id": "photoz_flag"})
+
+    with pytest.raises(InputError, match="'photoz_flag' of the catalogue cannot be kept beside"):
+        score_catalogue(model, named_file, tmp_path / "out.parquet", survey=survey)
+
+
 def test_nothing_to_resume_is_a_beginning(model, named_file, tmp_path):
     scored = score_catalogue(model, named_file, tmp_path / "out.parquet", resume=True)
 

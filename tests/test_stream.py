@@ -167,6 +167,13 @@ def test_files_that_cannot_be_opened_can_be_skipped(tmp_path, table):
         Source.open(tmp_path)
 
 
+def test_pieces_without_rows_are_refused(tmp_path, table):
+    write(table, tmp_path / "a.parquet")
+
+    with pytest.raises(InputError, match="pieces of at least 1 row, got chunk_size = 0"):
+        list(iterate(tmp_path, chunk_size=0))
+
+
 def test_nothing_readable_is_told(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
 

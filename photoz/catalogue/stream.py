@@ -174,6 +174,9 @@ class Source:
         InputError
             If a file is damaged (without `skip_bad`) or lacks a column.
         """
+        if chunk_size < 1:
+            msg = f"expected pieces of at least 1 row, got chunk_size = {chunk_size}; give more."
+            raise InputError(msg)
         start = start or Place()
         for number in range(start.file, len(self.files)):
             file = self.files[number]

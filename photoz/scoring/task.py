@@ -82,7 +82,7 @@ class Task:
             raise InputError(msg)
         if self.pdf == "mixture":
             check_mixture(self.model)
-        check_kept(self.keep, self.name)
+        check_kept([*self.keep, *filter(None, [self.survey.id])], self.name)
 
     def columns(self, source: Source) -> list[str]:
         """Columns that must be there, and those that are read if they are."""
