@@ -573,3 +573,14 @@ def test_a_catalogue_without_any_column_of_the_survey_is_refused(tmp_path):
 
     with pytest.raises(InputError, match="expected columns of the survey, such as mag_u"):
         score_catalogue(model, tmp_path / "wrong.csv", tmp_path / "out.parquet")
+
+
+def test_a_catalogue_without_the_ids_of_its_survey_is_told(model, named_file, tmp_path):
+    pq.write_table(pq.read_table(named_file).drop_columns("object_id"), named_file)
+    told, out = [], tmp_path / "out.parquet"
+    score_catalogue(model, named_file, out, on_message=told.append)
+
+    assert told == [
+        "the catalogue has no column 'object_id'; objectId holds the numbers of its rows"
+    ]
+    assert pq.read_table(out)["objectId"].to_pylist() == [*range(700)]

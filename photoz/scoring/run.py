@@ -143,6 +143,10 @@ def score_catalogue(
         msg = f"{out} exists; name another file or allow it to be overwritten (--overwrite)."
         raise InputError(msg)
     is_replaced = parts.exist() and not resume
+    if expected.id not in (None, id_name):
+        tell(
+            f"the catalogue has no column {expected.id!r}; {id_name} holds the numbers of its rows"
+        )
     with parts:
         parts.begin(resume=resume)
         if is_replaced:
