@@ -218,11 +218,14 @@ def _keeps_mean_redshift(pz: RedshiftPDF, truth: Truth) -> bool:
     trust = truth.trust(pz.at(truth.z_spec))
     order = np.argsort(pz.median(), kind="stable")
     for rows in np.array_split(order, _N_BINS):
-        if not trust[rows].any():
+        weight = trust[rows]
+        if not weight.any():
             continue  # such galaxies do not count
-        shift, spread = np.average(error[rows], weights=trust[rows]), error[rows].std()
-        allowed = 0.002 * (1 + truth.z_spec[rows].mean()) + 2 * spread / len(rows) ** 0.5
-        if abs(shift) > allowed:
+        shift = np.average(error[rows], weights=weight)
+        spread = np.average((error[rows] - shift) ** 2, weights=weight) ** 0.5
+        z_mean = np.average(truth.z_spec[rows], weights=weight)
+        standard_error = spread * (weight**2).sum() ** 0.5 / weight.sum()
+        if abs(shift) > 0.002 * (1 + z_mean) + 2 * standard_error:
             return False
     return True
 

@@ -221,6 +221,17 @@ def test_a_pool_that_shifts_n_of_z_is_seen():
     assert not _keeps_mean_redshift(gaussians(1.2 * posterior.mean() - 0.2, 0.05), truth)
 
 
+def test_galaxies_that_hardly_count_do_not_hide_a_shift():
+    """Their wrong redshifts would widen the standard error of the mean."""
+    z_spec = np.repeat(np.linspace(0.2, 1.8, 400), 2)
+    is_wrong = np.arange(800) % 2 == 1
+    labels = np.where(is_wrong, 2 - z_spec, z_spec)
+    shifted = gaussians(z_spec + 0.015, 0.05)
+    truth = Truth.of(shifted, labels, np.where(is_wrong, 1e-9, 1.0))
+
+    assert not _keeps_mean_redshift(shifted, truth)
+
+
 def test_mean_redshift_comes_before_the_log_score():
     """One galaxy in ten lies at the second redshift, which a product all but rules out."""
     generator = np.random.default_rng(0)
