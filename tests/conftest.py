@@ -77,6 +77,22 @@ def mlruns(empty_store, tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def command(monkeypatch, capsys):
+    """Run the command line in this process: exit status, standard output and error."""
+    from photoz.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["photoz", *map(str, arguments)])
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for children
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(0)
 

@@ -12,22 +12,12 @@ import pytest
 import photoz
 from photoz.bundle import load_model, save_model
 from photoz.catalogue import read
-from photoz.cli import main
 from photoz.survey import load_survey
 
 
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """Run the command line in this process: exit status, standard output and error."""
+@pytest.fixture(autouse=True)
+def empty_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["photoz", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import os
 import platform
 import shutil
 import sqlite3
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +11,6 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from photoz.cli import main
 from photoz.errors import InputError
 from photoz.process import process_name
 from photoz.results import abandoned_folders
@@ -64,19 +62,6 @@ def add_model(client, experiment, tmp_path):
         return model.model_id
 
     return add
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["photoz", *arguments])
-        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for children
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capsys.readouterr()
-
-    return run
 
 
 def read(store, run, model):

@@ -1,7 +1,6 @@
 """A version becomes the champion only where its losses show that it is better."""
 
 import json
-import sys
 from dataclasses import fields
 from io import BytesIO
 
@@ -10,7 +9,6 @@ import pandas as pd
 import pytest
 
 from photoz.bootstrap import Losses
-from photoz.cli import main
 from photoz.errors import InputError
 from photoz.tracking import ROW_LOSSES, Store, list_versions, promote, row_losses
 from photoz.tracking.registry import register
@@ -204,18 +202,6 @@ def test_losses_of_galaxies_name_no_redshift(noise):
     table = pd.read_parquet(BytesIO(file))
 
     assert list(table) == ["id", "log_loss", "cde_loss", "crps"]
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["photoz", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capsys.readouterr()
-
-    return run
 
 
 def test_models_shows_who_is_champion_and_why(add, client, noise, command):
