@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from photoz.errors import without_password
-from photoz.study import explained, open_storage, release_abandoned, run_trial, was_taken
+from photoz.study import begin, explained, open_storage, release_abandoned, run_trial, was_taken
 
 __all__ = ["do_once"]
 
@@ -92,6 +92,8 @@ def _hold(
     results = []
 
     def objective(trial: optuna.Trial) -> float:
+        begin(trial)
+
         def check() -> None:
             if was_taken(study, trial.number):
                 raise _TakenError

@@ -20,7 +20,15 @@ from optuna.trial import TrialState
 from photoz.errors import InputError, without_password
 from photoz.estimators.base import Choice, OnStep, Range
 from photoz.sampling import LatePruner, ReseededTPE, parameter_importance
-from photoz.study import deaths, kept_trials, open_study, release_abandoned, run_trial
+from photoz.study import (
+    begin,
+    deaths,
+    is_beginning,
+    kept_trials,
+    open_study,
+    release_abandoned,
+    run_trial,
+)
 from photoz.trials import Objective, Scored, SearchResult, Trial
 
 __all__ = ["Objective", "Scored", "SearchResult", "Trial", "search", "study_name"]
@@ -107,7 +115,9 @@ def search(
             best = _best(trials, raised)
             importance = parameter_importance(kept_trials(study)[:planned])
             return SearchResult(best, tuple(trials), spent, timed_out, importance)
-        if _has_more(study, planned):
+        if is_beginning(study):
+            time.sleep(0.1)
+        elif _has_more(study, planned):
             run_trial(
                 study,
                 lambda trial: _evaluate(trial, objective, space, planned, raised),
@@ -148,6 +158,7 @@ def _evaluate(
     if len(earlier) >= planned:
         raise _SurplusError
     parameters = {name: _suggest(trial, name, options) for name, options in space.items()}
+    begin(trial)
     try:
         _check_deaths(deaths(trial))
         scored = objective(parameters, _progress(trial))

@@ -23,8 +23,10 @@ from photoz.process import is_gone, process_name, uninterrupted
 
 __all__ = [
     "HEARTBEAT_SECONDS",
+    "begin",
     "deaths",
     "explained",
+    "is_beginning",
     "kept_trials",
     "open_storage",
     "open_study",
@@ -35,7 +37,7 @@ __all__ = [
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # the search itself tells of its trials
 
-# Trials begin with this mark; one that is younger than this many seconds may still get it.
+# Trials that have begun bear this mark; one that is younger than this many seconds may get it.
 _PROCESS = "process"
 _DEATHS = "deaths"
 _STARTING_SECONDS = 10
@@ -112,14 +114,14 @@ def run_trial(
     *,
     catch: tuple[type[Exception], ...],
 ) -> bool:
-    """Run one trial, under the name of this process, so that others see whether it lives.
+    """Run one trial.
 
     Parameters
     ----------
     study
         The study.
     objective
-        What the trial is.
+        What the trial is; it calls `begin` once its parameters are drawn.
     catch
         Errors of the objective that do not go further.
 
@@ -131,19 +133,32 @@ def run_trial(
     """
     numbers = []
 
-    def marked(trial: optuna.Trial) -> float:
+    def numbered(trial: optuna.Trial) -> float:
         numbers.append(trial.number)
-        trial.set_user_attr(_PROCESS, process_name(os.getpid()))
         return objective(trial)
 
     try:
-        study.optimize(marked, n_trials=1, catch=catch)
+        study.optimize(numbered, n_trials=1, catch=catch)
     except (AssertionError, UpdateFinishedTrialError, ValueError):
         # So Optuna answers whoever tells the end of a trial that has ended.
         if not numbers or not was_taken(study, numbers[0]):
             raise
         return False
     return True
+
+
+def begin(trial: optuna.Trial) -> None:
+    """Mark a trial as one of this process, so that others see whether it lives."""
+    trial.set_user_attr(_PROCESS, process_name(os.getpid()))
+
+
+def is_beginning(study: optuna.Study) -> bool:
+    """Whether a trial draws its parameters, or its process was killed a moment ago as it did.
+
+    Whoever begins another one meanwhile might draw what is that trial's to draw.
+    """
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return any(_PROCESS not in trial.user_attrs for trial in running)
 
 
 def was_taken(study: optuna.Study, number: int) -> bool:
@@ -187,8 +202,12 @@ def _is_killed(trial: FrozenTrial) -> bool:
 
 
 def _repeat(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Let the parameters of a trial, whose process was killed, be tried again."""
-    study.enqueue_trial(trial.params, {_DEATHS: trial.user_attrs.get(_DEATHS, 0) + 1})
+    """Let the parameters of a trial, whose process was killed, be tried again.
+
+    Where only some of them were drawn, all are: those drawn after fixed ones would differ.
+    """
+    parameters = trial.params if _PROCESS in trial.user_attrs else {}
+    study.enqueue_trial(parameters, {_DEATHS: trial.user_attrs.get(_DEATHS, 0) + 1})
 
 
 def _is_abandoned(trial: FrozenTrial, *, one_machine: bool) -> bool:

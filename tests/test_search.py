@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from photoz.errors import InputError
 from photoz.estimators.base import Choice, Range
 from photoz.sampling import is_hopeless
-from photoz.search import Scored, search, study_name
+from photoz.search import Scored, _suggest, search, study_name
 from photoz.study import open_storage
 
 SPACE = {
@@ -210,6 +210,19 @@ def test_a_killed_study_ends_as_an_undisturbed_one(tmp_path, storage):
     assert killed.returncode == -signal.SIGKILL
     assert outcomes(resumed) == outcomes(undisturbed)
     assert next(calls) == 4
+
+
+@pytest.mark.parametrize("drawn", [[], ["rate"], [*SPACE]])
+def test_a_trial_killed_as_it_began_is_repeated_in_its_place(study, monkeypatch, drawn):
+    undisturbed = search(bowl, SPACE, n_trials=8, **{**study, "study_name": "other"})
+    search(bowl, SPACE, n_trials=3, **study)
+    killed = optuna.load_study(study_name="bowl", storage=open_storage(study["storage"])).ask()
+    for name in drawn:
+        _suggest(killed, name, SPACE[name])
+    monkeypatch.setattr("photoz.study._STARTING_SECONDS", 1)
+    resumed = search(bowl, SPACE, n_trials=8, **study)
+
+    assert outcomes(resumed) == outcomes(undisturbed)
 
 
 SHARED = """
