@@ -56,7 +56,6 @@ class Family:
             Journal file or database of the study.
         on_trial
             Called with every finished trial.
-
         """
         settings = self.experiment.search
         space, _ = self._space
@@ -75,7 +74,9 @@ class Family:
         )
 
     def choose(self, found: SearchResult) -> Candidate:
-        """The best choice, extended where that pays, with what its fit chose by itself.
+        """The best choice, with what its fit chose by itself.
+
+        It is extended where that pays, unless the time has run out or nothing is to be searched.
 
         Parameters
         ----------
@@ -83,7 +84,9 @@ class Family:
             What `search` returned.
         """
         space, fixed = self._space
-        best = found.best if found.timed_out else extend(self._objective, space, found.best)
+        best, is_searched = found.best, self.experiment.search.trials > 0
+        if is_searched and not found.timed_out:
+            best = extend(self._objective, space, best)
         return self._candidate({**fixed, **best.parameters, **best.tuned})
 
     def finish(

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from photoz.family import Family
 from photoz.metrics import log_loss
 from photoz.mock import make_mock_catalogue
 from photoz.photometry import State
 from photoz.protocol import Candidate, calibrate, hold_back
 from photoz.sample import Sample
 from photoz.samples import Samples
+from photoz.settings import Experiment
 from photoz.survey import load_survey
+from photoz.trials import Scored, SearchResult, Trial
 
 N_GALAXIES = 300
 FOREST = {"n_trees": 5, "n_threads": 1, "z_max": 3.0, "n_z": 151, "augment.depth_scale": 0.0}
@@ -79,6 +82,28 @@ def test_galaxies_are_held_back_again_without_a_band_where_bands_may_be_missing(
     calibration, validated = calibrate(candidate().fit(samples.fitted).features, held_back)
     assert calibration.n_galaxies == 2 * N_GALAXIES
     assert len(validated) == N_GALAXIES
+
+
+@pytest.mark.parametrize(
+    ("trials", "timed_out", "n_fits"), [(3, False, 1), (0, False, 0), (3, True, 0)]
+)
+def test_the_best_of_a_search_is_extended_unless_there_was_none_or_no_time(
+    samples, monkeypatch, trials, timed_out, n_fits
+):
+    tried = []
+    monkeypatch.setattr(
+        Candidate,
+        "trial",
+        lambda candidate, *_: tried.append(candidate.parameters["updates"]) or Scored(0.0),
+    )
+    experiment = Experiment(name="mock", catalogue={"dataset": "sdss"}, search={"trials": trials})
+    best = Trial(0, "complete", {"updates": 1000}, -1.0, 1.0)
+    chosen = Family("network", experiment, samples).choose(
+        SearchResult(best, (best,), 1.0, timed_out)
+    )
+
+    assert tried == [2000] * n_fits
+    assert chosen.parameters["updates"] == 1000
 
 
 def test_trial_is_scored_with_and_without_missing_bands(samples):
