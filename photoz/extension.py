@@ -40,7 +40,10 @@ def extend(objective: Objective, space: Mapping[str, Range | Choice], best: Tria
         while 2 * best.parameters[name] <= options.beyond:
             parameters = {**best.parameters, name: 2 * best.parameters[name]}
             scored = objective(parameters, lambda _step, _loss: None)
-            if best.value is None or scored.value > best.value - _WORTHWHILE * abs(best.value):
+            # NaN is no gain.
+            if best.value is None or not (
+                scored.value <= best.value - _WORTHWHILE * abs(best.value)
+            ):
                 break
             best = replace(best, parameters=parameters, value=scored.value, tuned=scored.tuned)
     return best

@@ -1,5 +1,6 @@
 """The best of a search is extended as long as that pays."""
 
+import numpy as np
 import pytest
 
 from photoz.estimators.base import Choice, Range
@@ -65,6 +66,12 @@ def test_a_doubling_must_gain_half_a_percent():
         steps = iter([Scored(-2 - 2 * gain), Scored(0.0)])
         found = extend(lambda *_, steps=steps: next(steps), SPACE, best(1500, -2.0))
         assert found.parameters["updates"] == expected
+
+
+def test_a_score_that_is_no_number_is_no_gain():
+    start = best(1500, -2.0)
+
+    assert extend(lambda *_: Scored(np.nan), SPACE, start) == start
 
 
 def test_networks_may_train_for_longer_than_the_search_tries():
