@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from photoz.blend import PhotozBlend
 from photoz.bundle import load_model
@@ -108,6 +108,8 @@ def _within(
         if name not in parameters:
             continue
         value = parameters[name]
+        if _was_extended(options, value):
+            value = options.high
         if _holds(options, value):
             kept[name] = value
         else:
@@ -116,6 +118,13 @@ def _within(
                 family, name, value, options,
             )  # fmt: skip
     return kept
+
+
+def _was_extended(options: Range | Choice, value: Any) -> TypeGuard[Range]:  # noqa: ANN401
+    """Whether a value was doubled beyond its range after the search."""
+    if isinstance(options, Choice) or options.beyond is None:
+        return False
+    return isinstance(value, int | float) and options.high < value <= options.beyond
 
 
 def _holds(options: Range | Choice, value: Any) -> bool:  # noqa: ANN401 - whatever was found

@@ -60,6 +60,20 @@ def test_what_lies_outside_of_the_space_is_left_out_and_told(make, report, caplo
     assert "features.errors = 1 is left out" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("updates", "start"),
+    [(5000, 5000), (12_392, 6000), (24_000, 6000), (24_001, None), ("x", None)],
+)
+def test_what_was_doubled_after_its_search_begins_at_the_end_of_the_range(
+    make, tmp_path, updates, start
+):
+    content = {"estimators": {"network": {"parameters": {"updates": updates, "layers": 3}}}}
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    found = warm_starts(make("report.json", network={}))["network"]
+
+    assert found == {"layers": 3, **({} if start is None else {"updates": start})}
+
+
 def test_a_family_that_was_not_there_begins_cold_and_that_is_told(make, report, caplog):
     starts = warm_starts(make(report(FOREST), forest={}, boosting={}))
 
