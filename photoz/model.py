@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz.augment import Augmentation
 from photoz.calibration import Calibration
-from photoz.estimators.base import OnStep, PhotozEstimator
 from photoz.features import PhotometricFeatures
 from photoz.identity import Labels, fingerprints
 from photoz.occupancy import Occupancy
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.photometry import Photometry, State
 from photoz.survey import Survey
+
+if TYPE_CHECKING:
+    from photoz.estimators.base import OnStep, PhotozEstimator
 
 __all__ = ["FittedModel", "PhotozModel"]
 

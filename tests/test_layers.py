@@ -244,6 +244,10 @@ def test_scoring_loads_no_compiler_before_it_is_needed():
     assert "numba" not in loaded_by("import photoz.scoring")
 
 
+def test_what_predicts_loads_the_libraries_of_a_family_with_its_model():
+    assert loaded_by("import photoz.bundle, photoz.prediction") == []
+
+
 @pytest.mark.parametrize(
     ("families", "unwanted"),
     [(["trainz", "knn", "forest"], {"torch", "lightgbm"}), (["boosting"], {"torch"})],

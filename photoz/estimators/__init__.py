@@ -1,10 +1,15 @@
 """Estimators of p(z) from feature matrices, and the register in which they are found."""
 
+from __future__ import annotations
+
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
 from photoz.errors import InputError
-from photoz.estimators.base import PhotozEstimator
+
+if TYPE_CHECKING:  # scikit-learn takes most of a second: it is imported with the first estimator
+    from photoz.estimators.base import PhotozEstimator
 
 __all__ = ["ESTIMATORS", "estimator_name", "get_estimator", "registered_estimators"]
 
