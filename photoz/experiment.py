@@ -16,6 +16,7 @@ from typing import Any
 
 from photoz.claim import do_once
 from photoz.errors import InputError, without_password
+from photoz.estimators import get_estimator
 from photoz.family import Family
 from photoz.integrity import check_replaceable
 from photoz.outcome import Outcome, blend_families
@@ -116,6 +117,8 @@ def run(
 
 def _families(experiment: Experiment, samples: Samples) -> list[Family]:
     starts = warm_starts(experiment)
+    for name in experiment.families:
+        get_estimator(name).load_libraries()  # else every trial would fail for want of them
     return [
         Family(name, experiment, samples, starts.get(name, {}))
         for name in (*experiment.families, *FLOORS)

@@ -217,6 +217,16 @@ def test_mistakes_end_in_one_line_and_status_2(folder, command, monkeypatch):
     assert len(error.strip().splitlines()) == 1
 
 
+def test_a_missing_library_is_told_before_the_search(folder, command, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    status, _, error = command("experiment", "mock.toml", "--output", "without-torch")
+
+    assert status == 2
+    assert "this needs the package torch, found none; pip install 'photoz[network]'" in error
+    assert len(error.strip().splitlines()) == 1
+
+
 def test_dry_run_fits_nothing(folder, command, monkeypatch):
     monkeypatch.chdir(folder)
     status, shown, _ = command("experiment", "mock.toml", "--dry-run", "--output", "dry")

@@ -1,4 +1,4 @@
-"""A forest or a booster predicts where neither torch nor MLflow nor Optuna is installed."""
+"""Models predict where neither torch nor MLflow nor Optuna is installed."""
 
 import json
 import os
@@ -14,6 +14,7 @@ import pytest
 from photoz.augment import Augmentation
 from photoz.bundle import save_model
 from photoz.estimators.boosting import BoostingPhotoz
+from photoz.estimators.network import NetworkPhotoz
 from photoz.features import PhotometricFeatures
 from photoz.model import PhotozModel
 from photoz.survey import load_survey
@@ -40,13 +41,20 @@ sys.meta_path.insert(0, Absent())
 @pytest.fixture(scope="module")
 def bundles(model, mock, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles")
-    estimator = BoostingPhotoz(n_rounds=5, z_max=4.0, n_z=201, random_state=0)
-    boosting = PhotozModel(load_survey("lsst"), PhotometricFeatures(), Augmentation(0), estimator)
-    boosting.fit(mock.photometry[:300], mock.z_spec[:300])
-    return {
-        "forest": save_model(model, folder / "forest.zip"),
-        "boosting": save_model(boosting, folder / "boosting.zip"),
+    grid = {"z_max": 4.0, "n_z": 201, "random_state": 0}
+
+    def fit(estimator):
+        parts = PhotometricFeatures(), Augmentation(0), estimator
+        return PhotozModel(load_survey("lsst"), *parts).fit(
+            mock.photometry[:300], mock.z_spec[:300]
+        )
+
+    models = {
+        "forest": model,
+        "boosting": fit(BoostingPhotoz(n_rounds=5, **grid)),
+        "network": fit(NetworkPhotoz(updates=50, width=16, members=2, **grid)),
     }
+    return {name: save_model(one, folder / f"{name}.zip") for name, one in models.items()}
 
 
 IMPORTS = """

@@ -106,7 +106,7 @@ def members(mock):
 def test_compiled_summaries_are_those_of_the_reference(model, photometry, calibration):
     # The slope of a conformal map jumps where F reaches its positions, to the last digit of F.
     jumps = calibration is not None and calibration.conformal is not None
-    check_summaries(calibrated(model, calibration), photometry, 3e-5 if jumps else 1e-5)
+    check_summaries(calibrated(model, calibration), photometry, 3e-5 if jumps else 2e-5)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_compiled_blends_are_those_of_the_reference(members, photometry, pool):
     check_summaries(PhotozBlend(members, pool, CALIBRATIONS["sharper"]), photometry, 5e-5)
 
 
-def check_summaries(model, photometry, tolerance=1e-5):
+def check_summaries(model, photometry, tolerance):
     pz = model.predict_pdf(photometry)
     expected = summarise(pz, LEVELS, with_density=True)
     found = compile_model(model).summaries(photometry, LEVELS, with_density=True)

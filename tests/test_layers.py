@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "photoz"
 
 LAYERS = """
 errors quantile_form
-pdf download process environment survey_checks integrity
+pdf download process threads environment survey_checks integrity
 columns
 survey
 measurements
@@ -49,7 +49,8 @@ ANYWHERE = {"numpy", "scipy", "pandas", "pyarrow"}
 LIBRARIES = {
     "sklearn": ["estimators"],
     "lightgbm": ["estimators.boosting"],
-    "torch": ["estimators"],
+    "torch": ["estimators.mixture_density", "estimators.network_training"],
+    "threadpoolctl": ["kernels"],
     "safetensors": ["estimators"],
     "numba": ["kernels"],
     "llvmlite": ["kernels"],
@@ -250,7 +251,7 @@ def test_what_predicts_loads_the_libraries_of_a_family_with_its_model():
 
 @pytest.mark.parametrize(
     ("families", "unwanted"),
-    [(["trainz", "knn", "forest"], {"torch", "lightgbm"}), (["boosting"], {"torch"})],
+    [(["trainz", "knn", "forest", "network"], {"torch", "lightgbm"}), (["boosting"], {"torch"})],
 )
 def test_a_family_loads_no_library_of_another(families, unwanted):
     code = f"from photoz.estimators import get_estimator; [*map(get_estimator, {families})]"

@@ -118,6 +118,16 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         """Ranges that are searched where an experiment does not say otherwise."""
 
     @classmethod
+    def load_libraries(cls) -> None:
+        """Import what a fit needs beyond a prediction, which may be missing.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If it is.
+        """
+
+    @classmethod
     def check_parameter(cls, name: str, value: object) -> None:
         """Tell whether a parameter may have a value, before anything is fitted.
 

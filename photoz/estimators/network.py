@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass, fields
+from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import load_file, save_file
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from photoz.errors import InputError
 from photoz.estimators.base import Choice, OnStep, PhotozEstimator, Range, Rows
+from photoz.estimators.dense_networks import DenseNetworks, MixtureHead
 from photoz.estimators.labels import n_of_z_at
 from photoz.estimators.limits import Limits, OneOf
-from photoz.estimators.mixture_density import (
-    CHUNK,
-    PARTS,
-    MixtureHead,
-    MixtureNetworks,
-    Report,
-    Schedule,
-    TensorRows,
-    log_loss,
-    one_thread,
-    train,
-)
+from photoz.estimators.training_plan import PARTS, Device, TrainingPlan
 from photoz.pdf import FloatArray, RedshiftPDF
 
 __all__ = ["NetworkPhotoz"]
@@ -39,12 +25,7 @@ __all__ = ["NetworkPhotoz"]
 _FILE = "network.safetensors"
 # Beyond so many standard deviations a feature says no more than that it lies far out.
 _FARTHEST = 10.0
-# Lengths of longer cycles that validation rows may choose, in units of the shortest one, and
-# how much log loss each of them must save.
-_LONGER = (2.5, 6)
-_WORTHWHILE = 0.01
-
-_Trained = tuple[MixtureNetworks, dict[int, float]]
+_DENSITY_ROWS = 2048
 
 
 class NetworkPhotoz(PhotozEstimator):
@@ -76,7 +57,8 @@ class NetworkPhotoz(PhotozEstimator):
     members
         Networks from different random starts; their densities are averaged.
     device
-        Where the network is trained and used; "auto" takes CUDA where there is one.
+        Where the network is trained; "auto" takes CUDA where there is one. Predictions need
+        neither that nor torch.
     z_max, n_z
         Upper end and number of points of the redshift grid, which starts at 0; the end
         follows from the training redshifts if it is None, the number from the end, in steps
@@ -118,7 +100,7 @@ class NetworkPhotoz(PhotozEstimator):
         learning_rate: float = 4e-3,
         weight_decay: float = 1e-2,
         members: int = 4,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
+        device: Device = "auto",
         z_max: float | None = None,
         n_z: int | None = None,
         random_state: int | None = None,
@@ -148,6 +130,11 @@ class NetworkPhotoz(PhotozEstimator):
             "weight_decay": Range(1e-3, 1.0, log=True),
         }
 
+    @classmethod
+    def load_libraries(cls) -> None:
+        """Import torch, which predictions do without."""
+        import_module("torch")
+
     @property
     def n_steps(self) -> int | None:
         """Parts of a cycle."""
@@ -173,112 +160,69 @@ class NetworkPhotoz(PhotozEstimator):
             that reach beyond the grid; p(z) is their sum from 0 to `z_max`, normalised.
         """
         check_is_fitted(self)
-        X = self._check_features(X)
-        device = _find_device(self.device)
-        networks = self.networks_ if device.type == "cpu" else deepcopy(self.networks_).to(device)
-        found = np.empty((3, len(X), self.members * self.n_components), dtype=np.float32)
-        chunk = np.zeros((CHUNK, self.scaling_.n_inputs), dtype=np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(X), CHUNK):
-                some = X[start : start + CHUNK]
-                chunk[: len(some)] = self.scaling_.apply(some)
-                raw = networks(torch.from_numpy(chunk).to(device))
-                for target, part in zip(found, networks.head.mixture(raw), strict=True):
-                    target[start : start + CHUNK] = part[: len(some)].cpu().numpy()
-        return found[0], found[1], found[2]
+        return self.networks_.mixture(self.scaling_.apply(self._check_features(X)))
 
     def _predict_density(self, X: NDArray[np.float32]) -> FloatArray:
         weights, means, sigmas = self.predict_mixture(X)
         density = np.empty((len(X), len(self.z_grid_)), dtype=np.float32)
-        for start in range(0, len(X), CHUNK):
-            rows = slice(start, start + CHUNK)
+        for start in range(0, len(X), _DENSITY_ROWS):
+            rows = slice(start, start + _DENSITY_ROWS)
             density[rows] = RedshiftPDF.from_mixture(
                 self.z_grid_, weights[rows], means[rows], sigmas[rows]
             ).density
         return density
 
     def _fit(self, train_rows: Rows, validation: Rows | None, on_step: OnStep | None) -> None:
-        device = _find_device(self.device)
+        # It needs torch.
+        from photoz.estimators.network_training import train_networks  # noqa: PLC0415
+
         # A seed of its own: nothing is drawn from torch's global generator.
         seed = int(check_random_state(self.random_state).randint(2**31))
         self.scaling_ = _Scaling.learn(train_rows.X)
         location, scatter = float(train_rows.z_spec.mean()), float(train_rows.z_spec.std())
         step, z_max = float(self.z_grid_[1]), float(self.z_grid_[-1])
-        head = MixtureHead(location, scatter or 1.0, 2 * step, z_max)
-        rows = self._tensors(train_rows, device)
+        plan = TrainingPlan(
+            sizes=(self.scaling_.n_inputs, *[self.width] * self.layers, self.n_components),
+            members=self.members,
+            head=MixtureHead(location, scatter or 1.0, 2 * step, z_max),
+            updates=self.updates,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            device=self.device,
+            seed=seed,
+        )
+        unseen = self._columns(validation) if validation else None
+        trained = train_networks(plan, self._columns(train_rows), unseen, on_step)
+        self.networks_, self.learning_curve_ = trained.networks, trained.learning_curve
+        if trained.updates is not None:
+            self.tuned_ = {"updates": trained.updates}
 
-        def cycle(updates: int, report: Report | None = None) -> _Trained:
-            # Every cycle starts alike, so that the chosen one can be repeated by itself.
-            generator = torch.Generator().manual_seed(seed)
-            networks = self._build(head, generator).to(device)
-            pace = self.batch_size, self.learning_rate, self.weight_decay
-            curve = train(networks, rows, Schedule(updates, *pace), generator, report)
-            return networks, curve
-
-        unseen = self._tensors(validation, device) if validation else None
-        with one_thread():
-            if self.updates is None and unseen is not None:
-                found = self._longer_cycles(cycle, len(rows), unseen, on_step)
-            else:
-                report = None if on_step is None else (unseen, on_step)
-                found = cycle(self.updates or _default_updates(len(rows)), report)
-        networks, self.learning_curve_ = found
-        self.networks_ = networks.cpu().requires_grad_(requires_grad=False)
-
-    def _longer_cycles(
-        self,
-        cycle: Callable[[int], _Trained],
-        n_rows: int,
-        unseen: TensorRows,
-        on_step: OnStep | None,
-    ) -> _Trained:
-        """Train in ever longer cycles, as long as the validation rows gain by it."""
-        shortest = _default_updates(n_rows)
-        best = cycle(shortest)
-        lowest = log_loss(best[0], unseen)
-        self.tuned_ = {"updates": shortest}
-        for step, times in enumerate(_LONGER, start=1):
-            if on_step is not None:
-                on_step(step, lowest)
-            updates = round(times * shortest)
-            found = cycle(updates)
-            loss = log_loss(found[0], unseen)
-            if loss > lowest - _WORTHWHILE:
-                break
-            best, lowest = found, loss
-            self.tuned_ = {"updates": updates}
-        return best
-
-    def _build(self, head: MixtureHead, generator: torch.Generator) -> MixtureNetworks:
-        sizes = [self.scaling_.n_inputs, *[self.width] * self.layers, self.n_components]
-        return MixtureNetworks(sizes, self.members, head, generator)
-
-    def _tensors(self, rows: Rows, device: torch.device) -> TensorRows:
+    def _columns(self, rows: Rows) -> list[NDArray[np.float32]]:
         columns: list[FloatArray] = [self.scaling_.apply(rows.X), rows.z_spec, rows.weight]
         if rows.reliability is not None:
             right = np.clip(rows.reliability, 1e-6, 1 - 1e-6)
             columns += [np.log(right), np.log((1 - right) * n_of_z_at(rows, self.z_grid_))]
         # A batch of rows without weight would have no mean.
         used = rows.weight > 0
-        tensors = [torch.from_numpy(part[used].astype(np.float32)).to(device) for part in columns]
-        return TensorRows(*tensors)
+        return [column[used].astype(np.float32) for column in columns]
 
     def _save(self, directory: Path) -> None:
-        tensors = {f"networks.{key}": part for key, part in self.networks_.state_dict().items()}
-        for key, part in vars(self.scaling_).items():
-            tensors[f"scaling.{key}"] = torch.from_numpy(part)
-        head = list(asdict(self.networks_.head).values())
-        tensors["head"] = torch.tensor(head, dtype=torch.float64)
-        save_file(tensors, directory / _FILE)
+        networks = self.networks_
+        arrays: dict[str, NDArray[Any]] = {"head": np.array(astuple(networks.head))}
+        for name, layers in (("weights", networks.weights), ("biases", networks.biases)):
+            arrays |= {f"networks.{name}.{k}": layer for k, layer in enumerate(layers)}
+        arrays |= {f"scaling.{key}": part for key, part in vars(self.scaling_).items()}
+        save_file(arrays, directory / _FILE)
 
     def _load(self, directory: Path) -> None:
-        tensors = load_file(directory / _FILE)
-        self.scaling_ = _Scaling(
-            **{key: part.numpy() for key, part in _within(tensors, "scaling.").items()}
+        arrays = load_file(directory / _FILE)
+        self.scaling_ = _Scaling(*(arrays[f"scaling.{part.name}"] for part in fields(_Scaling)))
+        weights, biases = (
+            [arrays[f"networks.{name}.{k}"] for k in range(self.layers + 1)]
+            for name in ("weights", "biases")
         )
-        networks = self._build(MixtureHead(*tensors["head"].tolist()), torch.Generator())
-        networks.load_state_dict(_within(tensors, "networks."))
-        self.networks_ = networks.requires_grad_(requires_grad=False)
+        self.networks_ = DenseNetworks(weights, biases, MixtureHead(*arrays["head"].tolist()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -309,21 +253,3 @@ class _Scaling:
         scaled = np.clip((X - self.mean) / self.std, -_FARTHEST, _FARTHEST)
         flags = np.isnan(X[:, self.flagged])
         return np.concatenate([np.nan_to_num(scaled, nan=0), flags], axis=1, dtype=np.float32)
-
-
-def _default_updates(n_rows: int) -> int:
-    return math.ceil(6 * math.sqrt(n_rows))
-
-
-def _within(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {
-        key.removeprefix(prefix): part for key, part in tensors.items() if key.startswith(prefix)
-    }
-
-
-def _find_device(device: str) -> torch.device:
-    NetworkPhotoz.check_parameter("device", device)
-    if device == "cuda" and not torch.cuda.is_available():
-        msg = "device is 'cuda', but torch finds none; use 'auto' or 'cpu'."
-        raise InputError(msg)
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

@@ -64,6 +64,6 @@ def compiled_for(model: FittedModel, n_galaxies: int) -> Compiled | None:
         A fitted model.
     n_galaxies
         Galaxies of the whole catalogue, not of a part of it: p(z) in compiled code is the
-        same to 1e-5 of its peak only.
+        same to some 1e-5 of its peak only.
     """
     return compile_model(model) if n_galaxies >= COMPILED_FROM else None

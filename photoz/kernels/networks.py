@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from photoz.kernels.compiling import kernel, part
 from photoz.kernels.elementary import exp2, log2, upper_tail
+from photoz.threads import OneThread
 
 __all__ = ["Networks"]
 
@@ -19,7 +23,7 @@ filled up with zeros: a matrix product of another shape may round differently.""
 
 _LOG2_E, _LN_2 = np.float32(1 / math.log(2)), np.float32(math.log(2))
 _ZERO, _ONE, _LARGEST_EXPONENT = np.float32(0), np.float32(1), np.float32(126)
-# As in `photoz.estimators.network` and `photoz.estimators.mixture_density`.
+# As in `photoz.estimators.network` and `photoz.estimators.dense_networks`.
 _FARTHEST = np.float32(10)
 _LEAST_MASS = np.float32(1e-6)
 
@@ -27,7 +31,7 @@ Floats = NDArray[np.float32]
 
 
 class Head(NamedTuple):
-    """What `photoz.estimators.mixture_density.MixtureHead` knows."""
+    """What `photoz.estimators.dense_networks.MixtureHead` knows."""
 
     location: np.float32
     scale: np.float32
@@ -44,36 +48,53 @@ class Scaling(NamedTuple):
 
 
 class Networks:
-    """The networks of a fitted `NetworkPhotoz`, in the memory of the processor."""
+    """The networks of a fitted `NetworkPhotoz`."""
 
     def __init__(self, estimator: Any) -> None:  # noqa: ANN401 - its family has heavy imports
-        networks, head = estimator.networks_, estimator.networks_.head
-        scaling, self._n_components = estimator.scaling_, estimator.n_components
+        networks, head, scaling = estimator.networks_, estimator.networks_.head, estimator.scaling_
         self._scaling = Scaling(scaling.mean, scaling.std, scaling.flagged)
-        self._weights = [weight.detach().cpu() for weight in networks.weights]
-        self._biases = [bias.detach().cpu().numpy()[:, :, 0].copy() for bias in networks.biases]
+        self._hidden = [part.transpose(0, 2, 1).copy() for part in networks.weights[:-1]]
+        self._last = networks.weights[-1]
+        self._biases = [part[:, :, 0].copy() for part in networks.biases]
         parts = (head.location, head.scale, head.narrowest, head.z_max)
         self._head = Head(*map(np.float32, parts))
 
     def mixtures(self, X: Floats) -> tuple[Floats, Floats, Floats]:
         """Weights, means and sigmas, as `NetworkPhotoz.predict_mixture` gives them."""
-        first, *_, last = self._weights
-        members, n_outputs = last.shape[:2]
-        inputs = first.new_zeros((first.shape[2], _ROWS))
-        outputs = [first.new_empty((weight.shape[1], _ROWS)) for weight in self._weights[:-1]]
-        raw = first.new_empty((members, n_outputs, _ROWS))
-        found = np.empty((3, len(X), members * self._n_components), dtype=np.float32)
-        for start in range(0, len(X), _ROWS):
-            rows = slice(start, start + _ROWS)
-            scale(X[rows], self._scaling, inputs.numpy())
-            for member in range(members):
-                x = inputs
-                for k, output in enumerate(outputs):
-                    x = output.addmm_(self._weights[k][member], x, beta=0)
-                    activate(x.numpy(), self._biases[k][member])
-                raw[member].addmm_(last[member], x, beta=0)
-            mix(raw.numpy(), self._biases[-1], self._head, found[:, rows])
+        members, n_outputs = self._last.shape[:2]
+        inputs = np.zeros((_ROWS, self._hidden[0].shape[1]), dtype=np.float32)
+        outputs = [np.empty((_ROWS, part.shape[2]), dtype=np.float32) for part in self._hidden]
+        raw = np.empty((members, n_outputs, _ROWS), dtype=np.float32)
+        found = np.empty((3, len(X), members * n_outputs // 3), dtype=np.float32)
+        with _one_thread():
+            for start in range(0, len(X), _ROWS):
+                rows = slice(start, start + _ROWS)
+                scale(X[rows], self._scaling, inputs)
+                for member in range(members):
+                    x = inputs
+                    for weight, bias, output in zip(
+                        self._hidden, self._biases[:-1], outputs, strict=True
+                    ):
+                        x = np.matmul(x, weight[member], out=output)
+                        activate(x, bias[member])
+                    np.matmul(self._last[member], x.T, out=raw[member])
+                mix(raw, self._biases[-1], self._head, found[:, rows])
         return found[0], found[1], found[2]
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _limit() -> Callable[[], None]:
+    limited = _libraries().limit(limits=1, user_api="blas")
+    give_back: Callable[[], None] = limited.restore_original_limits
+    return give_back
+
+
+# The catalogue's parts are worked on side by side already.
+_one_thread = OneThread(_limit)
 
 
 @kernel
@@ -87,17 +108,16 @@ def scale(X: Floats, scaling: Scaling, inputs: Floats) -> None:
     scaling
         What to do.
     inputs
-        Where to write, shape ``(n_features + n_flags, rows)``.
+        Where to write, shape ``(rows, n_features + n_flags)``.
     """
-    for feature in range(X.shape[1]):
-        mean, std = scaling.mean[feature], scaling.std[feature]
-        for row in range(len(X)):
-            value = min(max((X[row, feature] - mean) / std, -_FARTHEST), _FARTHEST)
-            inputs[feature, row] = _ZERO if np.isnan(X[row, feature]) else value
-    for flag in range(len(scaling.flagged)):
-        for row in range(len(X)):
+    n_features = X.shape[1]
+    for row in range(len(X)):
+        for k in range(n_features):
+            value = min(max((X[row, k] - scaling.mean[k]) / scaling.std[k], -_FARTHEST), _FARTHEST)
+            inputs[row, k] = _ZERO if np.isnan(X[row, k]) else value
+        for flag in range(len(scaling.flagged)):
             missing = np.isnan(X[row, scaling.flagged[flag]])
-            inputs[X.shape[1] + flag, row] = _ONE if missing else _ZERO
+            inputs[row, n_features + flag] = _ONE if missing else _ZERO
 
 
 @kernel
@@ -107,13 +127,12 @@ def activate(x: Floats, bias: Floats) -> None:
     Parameters
     ----------
     x, bias
-        Shapes ``(n_units, n_rows)`` and ``(n_units,)``.
+        Shapes ``(n_rows, n_units)`` and ``(n_units,)``.
     """
-    for unit in range(len(x)):
-        b = bias[unit]
-        for i in range(x.shape[1]):
-            value = x[unit, i] + b
-            x[unit, i] = value / (_ONE + exp2(min(-_LOG2_E * value, _LARGEST_EXPONENT)))
+    for i in range(len(x)):
+        for unit in range(x.shape[1]):
+            value = x[i, unit] + bias[unit]
+            x[i, unit] = value / (_ONE + exp2(min(-_LOG2_E * value, _LARGEST_EXPONENT)))
 
 
 @kernel

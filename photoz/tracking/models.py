@@ -30,7 +30,7 @@ __all__ = ["fetch_bundle", "log_bundle"]
 # Named by its place: adapters come after tracking, and MLflow keeps a copy of the file.
 _PYFUNC = Path(photoz.__file__).parent / "adapters" / "pyfunc.py"
 _BASE = ("photoz", "numpy", "scipy", "pandas", "scikit-learn", "safetensors")
-_OF_ESTIMATOR = {"boosting": "lightgbm", "network": "torch"}
+_OF_ESTIMATOR = {"boosting": "lightgbm"}
 _EXAMPLE_MAGNITUDES = (19.0, 21.0, 23.0)
 
 

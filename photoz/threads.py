@@ -1,0 +1,42 @@
+"""Threads: a library's own threads held back where they would only be in each other's way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+__all__ = ["OneThread"]
+
+
+class OneThread:
+    """A library's number of threads, which is the whole process's: kept at one while anyone asks.
+
+    Those who ask may do so side by side; the last that ends gives the threads back.
+
+    Parameters
+    ----------
+    limit
+        Lets the library use one thread, and returns what gives it back those it had.
+    """
+
+    def __init__(self, limit: Callable[[], Callable[[], None]]) -> None:
+        self._limit = limit
+        self._lock = Lock()
+        self._n_users = 0
+        self._give_back: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """One thread, as long as the context lasts."""
+        with self._lock:
+            if self._n_users == 0:
+                self._give_back = self._limit()
+            self._n_users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_users -= 1
+                if self._n_users == 0:
+                    self._give_back()
