@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -29,6 +28,7 @@ from photoz.settings_tables import (
     tried,
 )
 from photoz.survey import Survey, load_survey, suggest
+from photoz.toml_file import read_toml
 
 __all__ = ["FLOORS", "CatalogueSettings", "Experiment", "Searched"]
 
@@ -90,15 +90,7 @@ class Experiment(Settings):
             If there is no such file, it is no TOML, or a key or value is wrong.
         """
         path = Path(path)
-        try:
-            source = path.read_text(encoding="utf-8")
-            keys = tomllib.loads(source)
-        except OSError as error:
-            msg = f"{path}: expected an experiment file, found none ({error.strerror or error})."
-            raise InputError(msg) from error
-        except ValueError as error:
-            msg = f"{path}: expected an experiment in TOML, found a mistake: {error}."
-            raise InputError(msg) from error
+        keys, source = read_toml(path, "an experiment")
         given = {"name": path.stem, **keys}
         try:
             _check_keys(given)

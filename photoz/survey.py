@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, m
 from photoz.columns import suggest
 from photoz.errors import InputError
 from photoz.survey_checks import check_keys, measurement_keys
+from photoz.toml_file import read_toml
 
 __all__ = ["BandColumns", "Survey", "builtin_surveys", "load_survey", "suggest"]
 
@@ -192,14 +193,7 @@ class Survey(BaseModel):
             If there is no such file, or it is no valid survey.
         """
         path = Path(path)
-        try:
-            keys = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            msg = f"{path}: expected a survey file, found none ({error.strerror or error})."
-            raise InputError(msg) from error
-        except ValueError as error:
-            msg = f"{path}: expected a survey in TOML, found a mistake: {error}."
-            raise InputError(msg) from error
+        keys, _ = read_toml(path, "a survey")
         if set(keys) == {"survey"} and isinstance(keys["survey"], dict):
             keys = keys["survey"]
         try:

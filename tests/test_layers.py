@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "photoz"
 
 LAYERS = """
 errors quantile_form
-pdf download process threads environment survey_checks integrity
+pdf download process threads environment survey_checks integrity toml_file
 columns
 survey
 measurements
