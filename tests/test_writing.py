@@ -239,3 +239,8 @@ def test_format_is_that_of_the_name(tmp_path, name, wanted, expected):
 def test_name_and_format_must_agree(tmp_path, name, wanted, message):
     with pytest.raises(InputError, match=message):
         output_format(tmp_path / name, wanted)
+
+
+def test_a_name_that_is_not_text_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"out.udcff.parquet': expected a path that is text"):
+        output_format(tmp_path / "out\udcff.parquet")

@@ -74,8 +74,13 @@ def output_format(path: Path, wanted: OutputFormat | None = None) -> OutputForma
     Raises
     ------
     InputError
-        If the name has another end.
+        If the name has another end, or is not text.
     """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        msg = f"{str(path)!a}: expected a path that is text in UTF-8; name another output."
+        raise InputError(msg) from error
     name = path.name.lower()
     if wanted is None:
         ends = {**SUFFIXES, "qp": (".qp.hdf5",)}
