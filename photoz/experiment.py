@@ -80,6 +80,8 @@ def run(
         If every estimator but the floors failed.
     """
     check_replaceable(directory, "report.json")
+    for name in experiment.families:
+        get_estimator(name).load_libraries()  # else every trial would fail for want of them
     samples = load_samples(experiment)
     families = _families(experiment, samples)
     storage = _storage(experiment)
@@ -117,8 +119,6 @@ def run(
 
 def _families(experiment: Experiment, samples: Samples) -> list[Family]:
     starts = warm_starts(experiment)
-    for name in experiment.families:
-        get_estimator(name).load_libraries()  # else every trial would fail for want of them
     return [
         Family(name, experiment, samples, starts.get(name, {}))
         for name in (*experiment.families, *FLOORS)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from threading import Lock
 
-__all__ = ["OneThread"]
+from threadpoolctl import ThreadpoolController
+
+__all__ = ["OneThread", "one_blas_thread"]
 
 
 class OneThread:
@@ -40,3 +43,18 @@ class OneThread:
                 self._n_users -= 1
                 if self._n_users == 0:
                     self._give_back()
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _limit_blas() -> Callable[[], None]:
+    limited = _libraries().limit(limits=1, user_api="blas")
+    give_back: Callable[[], None] = limited.restore_original_limits
+    return give_back
+
+
+one_blas_thread = OneThread(_limit_blas)
+"""Context in which numpy's matrix products take one thread: small ones gain nothing from more."""

@@ -13,7 +13,7 @@ from photoz.blend import PhotozBlend, Pool
 from photoz.catalogue import Catalogue
 from photoz.columns import suggest
 from photoz.errors import InputError
-from photoz.estimators import registered_estimators
+from photoz.estimators import get_estimator, registered_estimators
 from photoz.identity import first_twins, identify, uniform
 from photoz.model import FittedModel, PhotozModel
 from photoz.pdf import RedshiftPDF
@@ -64,6 +64,8 @@ def train_model(
     ------
     InputError
         If a family or a parameter is unknown.
+    ModuleNotFoundError
+        If a library that only fits need is missing.
     """
     given = parameters or {}
     _check_families([*families, *given])
@@ -140,6 +142,7 @@ def _check_families(families: Sequence[str]) -> None:
             hint = suggest(family, known)
             msg = f"unknown estimator {family!r}{hint}; there are {', '.join(known)}."
             raise InputError(msg)
+        get_estimator(family).load_libraries()
 
 
 def _samples(galaxies: Catalogue, seed: int) -> FittedSamples:

@@ -417,14 +417,6 @@ def test_identities_in_a_csv_file_may_have_more_digits_than_any_number(tmp_path)
     }
 
 
-def test_identities_in_a_csv_file_keep_the_zeros_in_front(store):
-    identities = [f"{10 * k:06d}" for k in range(N)]
-    found = read(store("mock.csv", object_id=identities), LSST)
-
-    assert [*found.object_id] == identities
-    assert found.photometry.flux.dtype == np.float64
-
-
 def test_identities_may_be_text(store):
     found = read(store(object_id=np.array([f"J{k:03}" for k in range(N)])), LSST)
 

@@ -16,6 +16,7 @@ from photoz.blend import PhotozBlend, Pool
 from photoz.calibration import Calibration
 from photoz.conformal import ConformalMap
 from photoz.estimators import get_estimator
+from photoz.estimators.network import NetworkPhotoz
 from photoz.features import PhotometricFeatures
 from photoz.kernels import compile_model
 from photoz.mock import make_mock_catalogue
@@ -106,7 +107,9 @@ def members(mock):
 def test_compiled_summaries_are_those_of_the_reference(model, photometry, calibration):
     # The slope of a conformal map jumps where F reaches its positions, to the last digit of F.
     jumps = calibration is not None and calibration.conformal is not None
-    check_summaries(calibrated(model, calibration), photometry, 3e-5 if jumps else 2e-5)
+    is_network = isinstance(model.estimator, NetworkPhotoz)
+    tolerance = 3e-5 if jumps else 2e-5 if is_network else 1e-5
+    check_summaries(calibrated(model, calibration), photometry, tolerance)
 
 
 @pytest.mark.parametrize(

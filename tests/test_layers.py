@@ -50,7 +50,7 @@ LIBRARIES = {
     "sklearn": ["estimators"],
     "lightgbm": ["estimators.boosting"],
     "torch": ["estimators.mixture_density", "estimators.network_training"],
-    "threadpoolctl": ["kernels"],
+    "threadpoolctl": ["threads"],
     "safetensors": ["estimators"],
     "numba": ["kernels"],
     "llvmlite": ["kernels"],

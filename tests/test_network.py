@@ -1,4 +1,5 @@
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -6,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from safetensors.numpy import load_file, save_file
 from scipy.stats import norm
 
 from photoz.errors import InputError
-from photoz.estimators.dense_networks import MixtureHead
+from photoz.estimators.dense_networks import DenseNetworks, MixtureHead
 from photoz.estimators.mixture_density import log_likelihood
 from photoz.estimators.network import NetworkPhotoz
 from photoz.estimators.network_training import _batches
@@ -290,6 +292,52 @@ def test_a_report_may_end_the_fit(galaxies):
     network = NetworkPhotoz(**SMALL, updates=50)
     with pytest.raises(InterruptedError, match="4"):
         network.fit(*galaxies, validation=galaxies, on_step=stop)
+
+
+def test_large_activations_overflow_nowhere(head):
+    weights = [np.full((1, 6, 2), 1e4, np.float32), np.zeros((1, 3, 6), np.float32)]
+    biases = [np.zeros((1, 6, 1), np.float32), np.zeros((1, 3, 1), np.float32)]
+    inputs = np.array([[-10, -10], [10, 10]], dtype=np.float32)
+    with np.errstate(all="raise", under="ignore"):
+        found = DenseNetworks(weights, biases, head).mixture(inputs)
+
+    assert np.isfinite(found).all()
+
+
+def test_layers_that_do_not_follow_on_each_other_are_refused(fitted, tmp_path):
+    fitted.save(tmp_path)
+    arrays = load_file(tmp_path / "network.safetensors")
+    del arrays["networks.weights.1"], arrays["networks.biases.1"]
+    for part in ("weights", "biases"):
+        arrays[f"networks.{part}.1"] = arrays.pop(f"networks.{part}.2")[:, :, :1]
+    save_file(arrays, tmp_path / "network.safetensors")
+
+    with pytest.raises(ValueError, match=r"expected layers that follow on each other, found"):
+        NetworkPhotoz.load(tmp_path)
+
+
+def test_a_fit_without_torch_leaves_what_was_fitted(galaxies, monkeypatch):
+    X, _ = galaxies
+    network = NetworkPhotoz(**SMALL, updates=30, random_state=0).fit(*draw(300, 0))
+    before = network.predict(X)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ModuleNotFoundError, match="torch"):
+        network.fit(*draw(300, 1))
+
+    assert_array_equal(network.predict(X), before)
+
+
+def test_a_fit_that_is_ended_leaves_networks_that_fit_their_scaling(galaxies):
+    def stop(step, _loss):
+        raise InterruptedError(step)
+
+    X, _ = galaxies
+    network = NetworkPhotoz(**SMALL, updates=30, random_state=0).fit(*draw(300, 0))
+    before = network.predict(X)
+    with pytest.raises(InterruptedError):
+        network.fit(X + 100, draw(5000, 1)[1], on_step=stop)
+
+    assert_array_equal(network.predict(X), before)
 
 
 def test_each_pass_takes_every_row_once():

@@ -13,11 +13,17 @@ from mlflow.exceptions import MlflowException
 from pandas.testing import assert_frame_equal, assert_index_equal
 
 from photoz import kernels
+from photoz.augment import Augmentation
 from photoz.bundle import load_model, save_model
+from photoz.estimators.boosting import BoostingPhotoz
+from photoz.estimators.network import NetworkPhotoz
+from photoz.features import PhotometricFeatures
 from photoz.model import PhotozModel
 from photoz.photometry import photometry_from_columns
 from photoz.prediction import QUANTILE_LEVELS, prediction_columns
+from photoz.survey import load_survey
 from photoz.tracking import Store, TrackedData, Tracking
+from photoz.tracking.models import _requirements
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +162,17 @@ def test_requirements_are_pinned_versions_that_an_index_has(loaded):
 
     assert {line.partition("==")[0] for line in lines} >= {"photoz", "numpy", "scikit-learn"}
     assert all(line.partition("==")[2] and "+" not in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "library"), [(NetworkPhotoz(), "safetensors"), (BoostingPhotoz(), "lightgbm")]
+)
+def test_a_model_requires_what_it_predicts_with(estimator, library):
+    model = PhotozModel(load_survey("lsst"), PhotometricFeatures(), Augmentation(), estimator)
+    names = {line.partition("==")[0] for line in _requirements(model)}
+
+    assert library in names
+    assert "torch" not in names
 
 
 FRESH = """

@@ -194,7 +194,10 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         InputError
             If a parameter is out of its limits, the shapes disagree, a redshift is NaN,
             negative or above `z_max`, or a weight or a reliability is out of its range.
+        ModuleNotFoundError
+            If a library that only fits need is missing.
         """
+        self.load_libraries()
         for name, value in self.get_params(deep=False).items():
             self.check_parameter(name, value)
         features, target = validate_data(

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from photoz.estimators.dense_networks import DenseNetworks, MixtureHead
+from photoz.estimators.dense_networks import SMALLEST_MASS, DenseNetworks, MixtureHead
 
 __all__ = [
     "Columns",
@@ -28,7 +28,6 @@ Columns = Sequence[NDArray[np.float32]]
 see `TensorRows`."""
 
 _PASS_ROWS = 2048
-_SMALLEST_MASS = 1e-6
 
 
 class MixtureNetworks(nn.Module):
@@ -111,7 +110,7 @@ def log_likelihood(head: MixtureHead, raw: Tensor, z_spec: Tensor) -> Tensor:
     sigma = head.narrowest + head.scale * nn.functional.softplus(width)
     unit = math.sqrt(0.5) / sigma
     inside = 0.5 * (torch.erf((head.z_max - mean) * unit) + torch.erf(mean * unit))
-    log_mass = (logit + inside.clamp(min=_SMALLEST_MASS).log()).logsumexp(1)
+    log_mass = (logit + inside.clamp(min=SMALLEST_MASS).log()).logsumexp(1)
     deviation = (z_spec.unsqueeze(1) - mean) / sigma
     density = (logit - sigma.log() - 0.5 * deviation.square()).logsumexp(1)
     return density - log_mass - 0.5 * math.log(2 * math.pi)

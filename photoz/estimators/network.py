@@ -25,6 +25,7 @@ __all__ = ["NetworkPhotoz"]
 _FILE = "network.safetensors"
 # Beyond so many standard deviations a feature says no more than that it lies far out.
 _FARTHEST = 10.0
+_SCALED_ROWS = 65_536
 _DENSITY_ROWS = 2048
 
 
@@ -160,7 +161,13 @@ class NetworkPhotoz(PhotozEstimator):
             that reach beyond the grid; p(z) is their sum from 0 to `z_max`, normalised.
         """
         check_is_fitted(self)
-        return self.networks_.mixture(self.scaling_.apply(self._check_features(X)))
+        X = self._check_features(X)
+        n_gaussians = self.networks_.n_gaussians
+        found = np.empty((3, len(X), n_gaussians), dtype=np.float32)
+        for start in range(0, len(X), _SCALED_ROWS):
+            rows = slice(start, start + _SCALED_ROWS)
+            found[:, rows] = self.networks_.mixture(self.scaling_.apply(X[rows]))
+        return found[0], found[1], found[2]
 
     def _predict_density(self, X: NDArray[np.float32]) -> FloatArray:
         weights, means, sigmas = self.predict_mixture(X)
@@ -178,11 +185,11 @@ class NetworkPhotoz(PhotozEstimator):
 
         # A seed of its own: nothing is drawn from torch's global generator.
         seed = int(check_random_state(self.random_state).randint(2**31))
-        self.scaling_ = _Scaling.learn(train_rows.X)
+        scaling = _Scaling.learn(train_rows.X)
         location, scatter = float(train_rows.z_spec.mean()), float(train_rows.z_spec.std())
         step, z_max = float(self.z_grid_[1]), float(self.z_grid_[-1])
         plan = TrainingPlan(
-            sizes=(self.scaling_.n_inputs, *[self.width] * self.layers, self.n_components),
+            sizes=(scaling.n_inputs, *[self.width] * self.layers, self.n_components),
             members=self.members,
             head=MixtureHead(location, scatter or 1.0, 2 * step, z_max),
             updates=self.updates,
@@ -192,14 +199,15 @@ class NetworkPhotoz(PhotozEstimator):
             device=self.device,
             seed=seed,
         )
-        unseen = self._columns(validation) if validation else None
-        trained = train_networks(plan, self._columns(train_rows), unseen, on_step)
-        self.networks_, self.learning_curve_ = trained.networks, trained.learning_curve
+        unseen = self._columns(validation, scaling) if validation else None
+        trained = train_networks(plan, self._columns(train_rows, scaling), unseen, on_step)
+        self.scaling_, self.networks_ = scaling, trained.networks
+        self.learning_curve_ = trained.learning_curve
         if trained.updates is not None:
             self.tuned_ = {"updates": trained.updates}
 
-    def _columns(self, rows: Rows) -> list[NDArray[np.float32]]:
-        columns: list[FloatArray] = [self.scaling_.apply(rows.X), rows.z_spec, rows.weight]
+    def _columns(self, rows: Rows, scaling: _Scaling) -> list[NDArray[np.float32]]:
+        columns: list[FloatArray] = [scaling.apply(rows.X), rows.z_spec, rows.weight]
         if rows.reliability is not None:
             right = np.clip(rows.reliability, 1e-6, 1 - 1e-6)
             columns += [np.log(right), np.log((1 - right) * n_of_z_at(rows, self.z_grid_))]
@@ -218,8 +226,9 @@ class NetworkPhotoz(PhotozEstimator):
     def _load(self, directory: Path) -> None:
         arrays = load_file(directory / _FILE)
         self.scaling_ = _Scaling(*(arrays[f"scaling.{part.name}"] for part in fields(_Scaling)))
+        n_layers = sum(name.startswith("networks.weights.") for name in arrays)
         weights, biases = (
-            [arrays[f"networks.{name}.{k}"] for k in range(self.layers + 1)]
+            [arrays[f"networks.{name}.{k}"] for k in range(n_layers)]
             for name in ("weights", "biases")
         )
         self.networks_ = DenseNetworks(weights, biases, MixtureHead(*arrays["head"].tolist()))

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from photoz.kernels.compiling import kernel, part
 from photoz.kernels.elementary import exp2, log2, upper_tail
-from photoz.threads import OneThread
+from photoz.threads import one_blas_thread
 
 __all__ = ["Networks"]
 
@@ -66,7 +63,7 @@ class Networks:
         outputs = [np.empty((_ROWS, part.shape[2]), dtype=np.float32) for part in self._hidden]
         raw = np.empty((members, n_outputs, _ROWS), dtype=np.float32)
         found = np.empty((3, len(X), members * n_outputs // 3), dtype=np.float32)
-        with _one_thread():
+        with one_blas_thread():
             for start in range(0, len(X), _ROWS):
                 rows = slice(start, start + _ROWS)
                 scale(X[rows], self._scaling, inputs)
@@ -80,21 +77,6 @@ class Networks:
                     np.matmul(self._last[member], x.T, out=raw[member])
                 mix(raw, self._biases[-1], self._head, found[:, rows])
         return found[0], found[1], found[2]
-
-
-@cache
-def _libraries() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-def _limit() -> Callable[[], None]:
-    limited = _libraries().limit(limits=1, user_api="blas")
-    give_back: Callable[[], None] = limited.restore_original_limits
-    return give_back
-
-
-# The catalogue's parts are worked on side by side already.
-_one_thread = OneThread(_limit)
 
 
 @kernel
