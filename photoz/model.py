@@ -18,7 +18,7 @@ from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.photometry import Photometry, State
 from photoz.survey import Survey
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported with the estimator itself
     from photoz.estimators.base import OnStep, PhotozEstimator
 
 __all__ = ["FittedModel", "PhotozModel"]
