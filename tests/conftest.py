@@ -65,6 +65,16 @@ def empty_store(tmp_path_factory):
     return database
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _no_store_is_left_to_the_next_tests():
+    """MLflow tells the processes that it starts which store is in use, for good."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    if before is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = before
+
+
 @pytest.fixture
 def mlruns(empty_store, tmp_path, monkeypatch):
     """Folder of an MLflow store of its own, in the working directory."""
