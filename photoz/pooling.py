@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +28,8 @@ _FLAT_SHARE = 1e-3
 # The few weights gain nothing from more points of the members' densities than this.
 _MAX_FIT_POINTS = 4_000_000
 _N_BINS = 5
+# How far a log-linear pool may be drawn from the best member alone towards its own weights.
+_SHARES = (1.0, 0.75, 0.5, 0.25)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class Pool:
 
         The log score of folds that a pool was not learned from chooses between the
         log-linear pool, the linear pool and the best member alone, among those that keep
-        the mean redshift of n(z), if any does.
+        the mean redshift of n(z), if any does. A log-linear pool that does not keep it is
+        drawn towards the best member, in steps of a quarter, until it does.
 
         Parameters
         ----------
@@ -102,7 +105,8 @@ class Pool:
 
         Takes the arguments of `fit`. The densities that come back may be scored with
         `z_spec`, and a calibration be learned from them: only which of the three kinds of
-        pool it is has been decided by all galaxies together.
+        pool it is, and how far it is drawn towards its best member, has been decided by all
+        galaxies together.
         """
         return _choose(pzs, Truth.of(_checked(pzs)[0], z_spec, sample_weight, reliability), folds)[
             1
@@ -192,12 +196,23 @@ def _choose(
         problem = _LogPool.of([pz[rows] for pz in pzs], truth[rows])
         log = problem.fit(np.arange(len(rows)))
         parts = [problem.fit(np.flatnonzero(~mask[rows])) for mask in masks]
-        candidates.append((log, _assemble(pzs, masks, parts)))
+        for share in _SHARES:
+            drawn = [_towards(best, share, part) for part in parts]
+            candidates.append((_towards(best, share, log), _assemble(pzs, masks, drawn)))
+            if _keeps_mean_redshift(candidates[-1][1], truth):
+                break
     ranks = [
         (_keeps_mean_redshift(pz, truth), truth.log_score(pz.at(truth.z_spec)).mean())
         for _, pz in candidates
     ]
     return candidates[max(range(len(ranks)), key=ranks.__getitem__)]
+
+
+def _towards(best: int, share: float, pool: Pool) -> Pool:
+    """Pool with that share of its weights, the rest of them those of one member alone."""
+    alone = [1 - share if k == best else 0.0 for k in range(len(pool.weights))]
+    drawn = [share * a + rest for a, rest in zip(pool.weights, alone, strict=True)]
+    return replace(pool, weights=tuple(drawn))
 
 
 def _assemble(

@@ -252,6 +252,27 @@ def test_mean_redshift_comes_before_the_log_score():
     assert abs((product.apply(pzs).mean() - z_spec).mean()) > 0.02
 
 
+def test_a_pool_that_shifts_n_of_z_is_drawn_towards_its_best_member():
+    """The second member knows something of its own, but is wrong by a third of its error."""
+    generator = np.random.default_rng(0)
+    z_spec = generator.normal(1, 0.15, 4000)
+    pzs = []
+    for sigma, shift in ((0.04, 0.0), (0.06, 0.02)):
+        measured = generator.normal(z_spec, sigma)
+        precision = sigma**-2 + 0.15**-2
+        posterior = (measured / sigma**2 + 1 / 0.15**2) / precision
+        pzs.append(gaussians(posterior + shift, precision**-0.5))
+    truth = Truth.of(pzs[0], z_spec)
+    chosen, undrawn = Pool.fit(pzs, z_spec), Pool("log", (0.95, 0.76), 5e-4)
+
+    assert chosen.kind == "log"
+    assert 0.1 < chosen.weights[1] < 0.3
+    assert pooled_loss(chosen, pzs, z_spec) < log_loss(z_spec, pzs[0]) - 0.05
+    assert pooled_loss(undrawn, pzs, z_spec) < pooled_loss(chosen, pzs, z_spec)
+    assert _keeps_mean_redshift(chosen.apply(pzs), truth)
+    assert not _keeps_mean_redshift(undrawn.apply(pzs), truth)
+
+
 def test_pool_survives_json():
     pool = Pool("log", (0.4, 0.9), 5e-4)
 
