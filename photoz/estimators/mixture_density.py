@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from photoz.estimators.dense_networks import SMALLEST_MASS, DenseNetworks, MixtureHead
+from photoz.estimators.training_plan import TrainingPlan
 
 __all__ = [
     "Columns",
@@ -39,26 +40,20 @@ class MixtureNetworks(nn.Module):
 
     Parameters
     ----------
-    sizes
-        Number of inputs, of units of each hidden layer, and of components.
-    members
-        Number of networks.
-    head
-        What the outputs mean.
+    plan
+        Their number, their layers and what their outputs mean.
     generator
         Source of the starting weights.
     """
 
-    def __init__(
-        self, sizes: Sequence[int], members: int, head: MixtureHead, generator: torch.Generator
-    ) -> None:
+    def __init__(self, plan: TrainingPlan, generator: torch.Generator) -> None:
         super().__init__()
-        self.members = members
-        self.head = head
+        self.members = members = plan.members
+        self.head = plan.head
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
-        n_components = sizes[-1]
-        for n_in, n_out in pairwise([*sizes[:-1], 3 * n_components]):
+        *layers, n_components = plan.sizes
+        for n_in, n_out in pairwise([*layers, 3 * n_components]):
             bound = n_in**-0.5
             weight = torch.empty(members, n_out, n_in).uniform_(-bound, bound, generator=generator)
             bias = torch.empty(members, n_out, 1).uniform_(-bound, bound, generator=generator)

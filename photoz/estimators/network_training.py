@@ -124,7 +124,7 @@ def _cycle(
     """Networks trained in one cycle, and their learning curve."""
     # Every cycle starts alike, so that the chosen one can be repeated by itself.
     generator = torch.Generator().manual_seed(plan.seed)
-    networks = MixtureNetworks(plan.sizes, plan.members, plan.head, generator)
+    networks = MixtureNetworks(plan, generator)
     networks = networks.to(rows.X.device)
     parameters = list(networks.parameters())
     # Fused: the layers are so small that the loop over tensors would take as long as they do.
