@@ -290,6 +290,22 @@ def test_densities_are_averaged_and_dropped_once_all_are_there(tmp_path, truth, 
     assert len(list(tmp_path.rglob(COST))) == 3
 
 
+def test_averages_are_scored_on_the_galaxies_of_their_fits(tmp_path, truth, monkeypatch):
+    z_spec = np.resize(truth, 2 * STAGES["PZFlow"].most_tested)
+
+    class Galaxies:
+        z_max, n_z, test = GRID[-1], len(GRID), Sample(None, z_spec)
+
+    monkeypatch.setattr(rail, "read_samples", lambda _: Galaxies)
+    some = z_spec[STAGES["PZFlow"].tested(len(z_spec))]
+    for seed in range(2):
+        write_fit(tmp_path, some, "PZFlow", "searched", 0.1, seed)
+        rail.average(Task("sdss-mgs", "PZFlow", "searched", seed), tmp_path, n_seeds=2)
+
+    averages = read_fits(tmp_path, "sdss-mgs", "PZFlow", "searched-average")
+    assert averages.per_seed("crps").shape == (2, len(some))
+
+
 def test_a_difference_below_zero_is_in_favour_of_this_package(truth):
     ours = Fits("network", tuple(scores(truth, 0.05, seed=k) for k in range(3)))
     theirs = Fits("GPz", tuple(scores(truth, 0.3, seed=k) for k in range(3)))

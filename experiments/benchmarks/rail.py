@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.benchmarks.rail_scores import DENSITY, leave_one_out, save_losses
+from experiments.benchmarks.rail_stages import STAGES
 from experiments.benchmarks.rail_table import tables
 from experiments.benchmarks.rail_tasks import DATASETS, Task, our_tasks, rail_tasks
 from photoz.evaluation import losses
@@ -85,10 +86,12 @@ def average(task: Task, build: Path, n_seeds: int) -> None:
         return
     samples = read_samples(task.dataset)
     z_grid = np.linspace(0, samples.z_max, samples.n_z)
+    test = samples.test
+    z_spec = test.z_spec[STAGES[task.estimator].tested(len(test))]
     folder = task.folder(build).parent / f"{task.setting}-average"
     folder.mkdir(exist_ok=True)
     for k, pz in enumerate(leave_one_out(z_grid, [np.load(path) for path in paths])):
-        save_losses(folder / f"losses-{k}.npz", losses(samples.test.z_spec, pz))
+        save_losses(folder / f"losses-{k}.npz", losses(z_spec, pz))
     for path in paths:
         path.unlink()
 
