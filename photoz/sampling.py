@@ -21,7 +21,7 @@ __all__ = ["LatePruner", "ReseededTPE", "is_hopeless", "parameter_importance"]
 _FEWEST_TO_TELL = 10
 # When a trial is given up, as chosen by experiments/benchmarks/pruner.py.
 _FEWEST_TO_JUDGE = 4
-_JUDGED_FROM = 0.15
+_JUDGED_FROM = 0.4
 _GAIN_QUANTILE = 0.9
 
 
@@ -91,10 +91,10 @@ class LatePruner(BasePruner):
 def is_hopeless(curve: Mapping[int, float], complete: Sequence[Mapping[int, float]]) -> bool:
     """Whether even a good end would leave a trial behind the best ones.
 
-    A trial is judged once .15 of the usual way lies behind it, by its lowest loss so far less
-    what the trials that went further gained from that step on (a gain that nine in ten of
-    them stay below): it is hopeless if that is above the second lowest loss of all. Fits
-    whose early losses tell fast from slow, not good from bad, report later ones only.
+    Early losses tell fast fits from slow ones, not good from bad. So a trial is judged when
+    two fifths of the usual way lie behind it, by its lowest loss so far less what the trials
+    that went further gained from that step on (a gain that nine in ten of them stay below):
+    it is hopeless if that is above the second lowest loss of all.
 
     Parameters
     ----------

@@ -62,7 +62,6 @@ def extrapolated(share: float, quantile: float, rank: int, n_first: int) -> Rule
 RULES: dict[str, Rule] = {
     "worst quarter past half": worst_quarter,
     "is_hopeless": is_hopeless,
-    "90 % gain past .4, second": extrapolated(0.4, 0.9, 1, 4),
     "75 % gain past half, third": extrapolated(0.5, 0.75, 2, 3),
     "90 % gain past half, third": extrapolated(0.5, 0.9, 2, 3),
     "75 % gain past .25, best": extrapolated(0.25, 0.75, 0, 4),
@@ -71,7 +70,7 @@ RULES: dict[str, Rule] = {
 
 def as_reported(family: str, trial: Trial) -> Trial:
     """A trial with the reports that its family makes now."""
-    kept = {"forest": range(4, 21, 4), "network": (8, *range(10, 21))}.get(family)
+    kept = {"forest": range(8, 21), "network": (4, 8, *range(10, 21))}.get(family)
     curve = [point for point in trial["curve"] if kept is None or point[0] in kept]
     return {**trial, "curve": curve}
 

@@ -35,9 +35,8 @@ _Report = Callable[[list[Trees]], None]
 _SPLIT_COSINES = 4
 _BLOCK = 4096
 _TUNING_ROWS = 2000
-# So often there is a loss before the last one, by which hopeless trials are told; each costs a
-# choice of the smoothing.
-_REPORTS = 4
+# Share of the trees from which on there is a loss, by which hopeless trials are told.
+_JUDGED_FROM = 0.4
 # A first look at which redshifts may be wrong needs few trees and a wide kernel.
 _SCOUTS = 30
 _SCOUT_BANDWIDTH = 0.02
@@ -181,6 +180,8 @@ class ForestPhotoz(PhotozEstimator):
             if validation is None or not len(validation):
                 on_step(len(trees), math.nan)
                 return
+            if len(trees) < _JUDGED_FROM * self.n_trees:
+                return
             self._keep(Trees.join(trees))
             near, _, loss = self._choose(*self._tuning_rows(validation), near)
             on_step(len(trees), loss)
@@ -195,7 +196,7 @@ class ForestPhotoz(PhotozEstimator):
         train
             Rows to grow them on.
         report
-            Called with the trees so far after every fifth of them but the last.
+            Called with the trees so far after every tenth of them but the last.
 
         Returns
         -------
@@ -211,8 +212,7 @@ class ForestPhotoz(PhotozEstimator):
         grown: list[tuple[Trees, NDArray[np.bool_]]] = []
         grow = partial(self._grow, train, group, target)
         if report is not None:
-            parts = range(1, _REPORTS + 1)
-            for n_trees in sorted({self.n_trees * part // (_REPORTS + 1) for part in parts} - {0}):
+            for n_trees in sorted({self.n_trees * tenth // 10 for tenth in range(1, 10)} - {0}):
                 grown += self._in_threads(grow, seeds[len(grown) : n_trees])
                 report([trees for trees, _ in grown])
         grown += self._in_threads(grow, seeds[len(grown) :])

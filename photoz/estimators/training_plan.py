@@ -15,9 +15,8 @@ Device = Literal["auto", "cpu", "cuda"]
 PARTS = 20
 """Parts of a cycle, after which its progress is reported."""
 
-REPORTED = (8, *range(10, PARTS + 1))
-"""Parts after which there is a loss, by which hopeless trials are told: none where the rate is
-high, as it tells fast fits from slow ones there, not good from bad."""
+REPORTED = (4, 8, *range(10, PARTS + 1))
+"""Parts after which there is a loss, by which hopeless trials are told: few where it is early."""
 
 _WARM_UP = 0.25
 
