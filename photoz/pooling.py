@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import Bounds, minimize
 
 from photoz.log_score import Truth, assign_folds
 from photoz.pdf import FloatArray, RedshiftPDF
-from photoz.resolution import (
-    TINY,
-    blocks,
-    enclosing_points,
-    keep_resolved,
-    normalise,
-)
+from photoz.pool_weights import LogLinearFit, linear_weights
+from photoz.resolution import blocks, keep_resolved, normalise
 
 __all__ = ["Pool"]
+
+_Mask = NDArray[np.bool_]
 
 # Share of a flat density that every member of a log-linear pool is given, so that a member
 # that rules a redshift out does not rule it out for all.
@@ -185,22 +181,10 @@ def _choose(
     at_truth = np.stack([pz.at(truth.z_spec) for pz in pzs], axis=1)
     scores = [truth.log_score(column).mean() for column in at_truth.T]
     best = int(np.argmax(scores))
-    alone = Pool("linear", tuple(float(k == best) for k in range(len(pzs))))
-    candidates = [(alone, pzs[best])]
+    candidates = [(Pool("linear", tuple(float(k == best) for k in range(len(pzs)))), pzs[best])]
     if len(pzs) > 1:
-        linear = _fit_linear(at_truth, truth)
-        parts = [_fit_linear(at_truth[~mask], truth[~mask]) for mask in masks]
-        candidates.append((linear, _assemble(pzs, masks, parts)))
-        rows = np.random.default_rng(0).permutation(len(truth))
-        rows = rows[: _MAX_FIT_POINTS // len(pzs[0].z_grid)]
-        problem = _LogPool.of([pz[rows] for pz in pzs], truth[rows])
-        log = problem.fit(np.arange(len(rows)))
-        parts = [problem.fit(np.flatnonzero(~mask[rows])) for mask in masks]
-        for share in _SHARES:
-            drawn = [_towards(best, share, part) for part in parts]
-            candidates.append((_towards(best, share, log), _assemble(pzs, masks, drawn)))
-            if _keeps_mean_redshift(candidates[-1][1], truth):
-                break
+        candidates.append(_linear(pzs, at_truth, truth, masks))
+        candidates += _log_linear(pzs, truth, masks, best)
     ranks = [
         (_keeps_mean_redshift(pz, truth), truth.log_score(pz.at(truth.z_spec)).mean())
         for _, pz in candidates
@@ -208,15 +192,46 @@ def _choose(
     return candidates[max(range(len(ranks)), key=ranks.__getitem__)]
 
 
-def _towards(best: int, share: float, pool: Pool) -> Pool:
-    """Pool with that share of its weights, the rest of them those of one member alone."""
-    alone = [1 - share if k == best else 0.0 for k in range(len(pool.weights))]
-    drawn = [share * a + rest for a, rest in zip(pool.weights, alone, strict=True)]
-    return replace(pool, weights=tuple(drawn))
+def _linear(
+    pzs: Sequence[RedshiftPDF], at_truth: FloatArray, truth: Truth, masks: Sequence[_Mask]
+) -> tuple[Pool, RedshiftPDF]:
+    """Linear pool, and its densities of each fold learned without that fold."""
+    everyone = np.ones(len(truth), dtype=bool)
+    pool, *parts = (
+        Pool("linear", tuple(linear_weights(at_truth[rows], truth[rows]).tolist()))
+        for rows in (everyone, *(~mask for mask in masks))
+    )
+    return pool, _assemble(pzs, masks, parts)
+
+
+def _log_linear(
+    pzs: Sequence[RedshiftPDF], truth: Truth, masks: Sequence[_Mask], best: int
+) -> list[tuple[Pool, RedshiftPDF]]:
+    """Log-linear pool and, if it does not keep the mean redshift, one drawn until it does."""
+    rows = np.random.default_rng(0).permutation(len(truth))
+    rows = rows[: _MAX_FIT_POINTS // len(pzs[0].z_grid)]
+    epsilon = _FLAT_SHARE / float(pzs[0].z_grid[-1])
+    fit = LogLinearFit.of([pz[rows] for pz in pzs], truth[rows], epsilon)
+    weights = fit.weights(np.arange(len(rows)))
+    parts = [fit.weights(np.flatnonzero(~mask[rows])) for mask in masks]
+    alone = np.eye(len(pzs))[best]
+    found: list[tuple[Pool, RedshiftPDF]] = []
+    for share in _SHARES:
+        pool, *drawn = (
+            Pool("log", tuple((share * own + (1 - share) * alone).tolist()), epsilon)
+            for own in (weights, *parts)
+        )
+        pooled = _assemble(pzs, masks, drawn)
+        keeps = _keeps_mean_redshift(pooled, truth)
+        if keeps or not found:
+            found.append((pool, pooled))
+        if keeps:
+            break
+    return found
 
 
 def _assemble(
-    pzs: Sequence[RedshiftPDF], masks: Sequence[NDArray[np.bool_]], pools: Sequence[Pool]
+    pzs: Sequence[RedshiftPDF], masks: Sequence[_Mask], pools: Sequence[Pool]
 ) -> RedshiftPDF:
     density = np.empty_like(pzs[0].density)
     for mask, pool in zip(masks, pools, strict=True):
@@ -243,94 +258,3 @@ def _keeps_mean_redshift(pz: RedshiftPDF, truth: Truth) -> bool:
         if abs(shift) > 0.002 * (1 + z_mean) + 2 * standard_error:
             return False
     return True
-
-
-def _fit_linear(at_truth: FloatArray, truth: Truth, n_steps: int = 300) -> Pool:
-    """Weights of the best log score, by expectation and maximisation.
-
-    Parameters
-    ----------
-    at_truth
-        Density of each member at z_spec, shape ``(n_galaxies, n_members)``.
-    truth
-        The redshifts.
-    n_steps
-        Steps; each of them improves the score.
-    """
-    n_members = at_truth.shape[1]
-    weights = np.full(n_members, 1 / n_members)
-    for _ in range(n_steps):
-        pooled = at_truth @ weights
-        responsible = truth.slope(pooled) / np.maximum(pooled, 1e-30)
-        weights = weights * (responsible @ at_truth)
-        weights /= weights.sum()
-    return Pool("linear", tuple(weights.tolist()))
-
-
-@dataclass(frozen=True, eq=False)
-class _LogPool:
-    """What the fit of log-linear weights needs to know of the members' densities.
-
-    Parameters
-    ----------
-    log_density
-        ln (p_k + ε) less its maximum, shape ``(n_members, n_galaxies, n_z)``.
-    log_ends
-        The same at the two points of the grid that enclose z_spec, shape
-        ``(n_members, n_galaxies, 2)``.
-    share
-        Weight of these two points, both 0 beyond the grid; shape ``(n_galaxies, 2)``.
-    truth
-        The redshifts.
-    epsilon, step
-        ε of the pool and distance between two points of the grid.
-    """
-
-    log_density: NDArray[np.float32]
-    log_ends: FloatArray
-    share: FloatArray
-    truth: Truth
-    epsilon: float
-    step: float
-
-    @classmethod
-    def of(cls, pzs: Sequence[RedshiftPDF], truth: Truth) -> _LogPool:
-        grid = pzs[0].z_grid
-        epsilon = _FLAT_SHARE / float(grid[-1])
-        log_density = np.stack([np.log(pz.density + np.float32(epsilon)) for pz in pzs])
-        log_density -= log_density.max(axis=2, keepdims=True)
-        cell, share = enclosing_points(grid, truth.z_spec)
-        rows = np.arange(len(truth))[:, np.newaxis]
-        log_ends = log_density[:, rows, cell].astype(np.float64)
-        return cls(log_density, log_ends, share, truth, epsilon, pzs[0].step)
-
-    def fit(self, rows: NDArray[np.integer]) -> Pool:
-        """Weights of the best log score of some rows, drawn towards equal ones if few."""
-        n_members = len(self.log_density)
-        flat = self.log_density[:, rows].reshape(n_members, -1)
-        ends, share, truth = self.log_ends[:, rows], self.share[rows], self.truth[rows]
-        prior = 4 / len(rows)
-
-        def loss(weights: FloatArray) -> tuple[float, FloatArray]:
-            pooled = np.exp(weights.astype(np.float32) @ flat).reshape(len(rows), -1)
-            pooled[:, [0, -1]] *= 0.5
-            norm = self.step * pooled.sum(axis=1, dtype=np.float64)
-            terms = share * np.exp(np.tensordot(weights, ends, axes=1)) / norm[:, np.newaxis]
-            density = terms.sum(axis=1)
-            slope = truth.slope(density)
-            pooled *= (slope * self.step / norm).astype(np.float32)[:, np.newaxis]
-            terms *= (slope / np.maximum(density, TINY))[:, np.newaxis]
-            gradient = flat @ pooled.ravel() - np.tensordot(ends, terms, axes=2)
-            away = weights - 1 / n_members
-            value = -truth.log_score(density).mean() + 0.5 * prior * away @ away
-            return float(value), gradient / len(rows) + prior * away
-
-        found = minimize(
-            loss,
-            np.full(n_members, 1 / n_members),
-            jac=True,
-            bounds=Bounds(0, np.inf),
-            method="L-BFGS-B",
-            options={"ftol": 1e-6},  # single precision cannot tell closer scores apart
-        )
-        return Pool("log", tuple(found.x.tolist()), self.epsilon)

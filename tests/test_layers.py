@@ -21,8 +21,8 @@ survey
 measurements
 photometry
 point_metrics log_score resolution identity summaries
-catalogue metrics augment features split mock pooling occupancy
-pit_map temperature conformal
+catalogue metrics augment features split mock occupancy pool_weights
+pit_map temperature conformal pooling
 bootstrap datasets calibration estimators
 cells model sample settings_tables
 blend importance mixture_form progress settings study trials
