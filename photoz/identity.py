@@ -26,6 +26,11 @@ __all__ = [
     "uniform",
 ]
 
+# Magnitudes of three decimals, as single precision holds them.
+_ROUNDING = 2e-5
+# By chance, one in twenty-five of others is as round.
+_COARSE_SHARE = 0.9
+
 Labels = NDArray[np.uint64]
 """Hashes of 64 bits; they depend neither on the machine nor on other rows."""
 
@@ -61,9 +66,7 @@ def identify(
         Declared ids of shape ``(n_galaxies,)``, or None. Missing ones count as undeclared;
         7 and "7" are the same id, because file formats differ in what they keep.
     """
-    measured = photometry.state == State.DETECTED
-    measurements = np.where(measured, _bits(photometry.flux), photometry.state)
-    keys = combine_labels([*measurements.T, _bits(z_spec)])
+    keys = combine_labels([*_measurements(photometry), _bits(z_spec)])
     texts = [""] * len(keys) if object_id is None else _texts(object_id)
     declared = np.array([text != "" for text in texts], dtype=bool)
     names = [text or f"{key:016x}" for text, key in zip(texts, keys.tolist(), strict=True)]
@@ -84,8 +87,11 @@ def first_twins(photometry: Photometry, keys: Labels) -> NDArray[np.intp]:
     -------
     ndarray of shape (n_galaxies,)
         Earliest row of another key that equals the row in three measured bands or more,
-        -1 where there is none.
+        -1 where there is none. Magnitudes of three decimals or fewer, in which thousands of
+        galaxies share three of them by chance, must be equal in every band.
     """
+    if _is_coarse(photometry):
+        return _first_equal(photometry, keys)
     marks = _flux_marks(photometry)
     candidates = np.flatnonzero(np.sum([_repeated(band) for band in marks], axis=0) >= 3)
     none = len(keys)
@@ -163,6 +169,36 @@ def _mix(labels: Labels) -> Labels:
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))
+
+
+def _is_coarse(photometry: Photometry) -> bool:
+    """Whether the magnitudes, but for a constant of each band, have three decimals or fewer."""
+    if len(photometry) == 0:
+        return False
+    magnitude = photometry.magnitude
+    reference = np.take_along_axis(
+        magnitude, np.isfinite(magnitude).argmax(axis=0)[np.newaxis], axis=0
+    )
+    apart = magnitude - reference
+    apart = apart[np.isfinite(apart)]
+    is_round = np.abs(apart - np.round(apart, 3)) < _ROUNDING
+    return bool(is_round.sum() > _COARSE_SHARE * len(apart))
+
+
+def _first_equal(photometry: Photometry, keys: Labels) -> NDArray[np.intp]:
+    """As `first_twins`, of rows that are equal in every band, three or more of them measured."""
+    measured = (photometry.state == State.DETECTED).sum(axis=1) >= 3
+    _, first, inverse = np.unique(
+        combine_labels(_measurements(photometry)), return_index=True, return_inverse=True
+    )
+    leader = first[inverse]
+    return np.where(measured & (keys[leader] != keys), leader, -1)
+
+
+def _measurements(photometry: Photometry) -> Labels:
+    """Bits of each measured flux, else its state, shape ``(n_bands, n_galaxies)``."""
+    measured = photometry.state == State.DETECTED
+    return np.where(measured, _bits(photometry.flux), photometry.state).astype(np.uint64).T
 
 
 def _flux_marks(photometry: Photometry) -> Labels:

@@ -19,6 +19,8 @@ from photoz.survey import Survey
 __all__ = ["ZERO_POINT", "Photometry", "State", "photometry_from_columns"]
 
 BLOCK = 8192
+# Features are of single precision.
+_LARGEST = float(np.finfo(np.float32).max)
 """Rows that are converted at once."""
 
 
@@ -212,7 +214,12 @@ def photometry_from_columns(
             state[rows, k] = found.state
             implausible[names.flux or names.magnitude or band] += found.n_implausible
             implausible[names.extinction or survey.ebv or band] += found.n_uncorrected
-    extra = [as_numbers(columns[name], name) for name in survey.extra]
+    extra = []
+    for name in survey.extra:
+        value = as_numbers(columns[name], name)
+        unusable = np.abs(value) > _LARGEST  # infinities too: the logarithm of a size of 0
+        implausible[name] += int(np.count_nonzero(unusable))
+        extra.append(np.where(unusable, np.nan, value))
     extra_values = np.stack(extra, axis=1) if extra else np.empty((n_galaxies, 0))
     photometry = Photometry(survey.bands, flux, flux_error, state, extra_values, survey.extra)
     counts = {f"{name}: implausible value": n for name, n in implausible.items() if n}

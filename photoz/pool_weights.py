@@ -39,8 +39,10 @@ def linear_weights(at_truth: FloatArray, truth: Truth, n_steps: int = 300) -> Fl
     for _ in range(n_steps):
         pooled = at_truth @ weights
         responsible = truth.slope(pooled) / np.maximum(pooled, 1e-30)
-        weights = weights * (responsible @ at_truth)
-        weights /= weights.sum()
+        improved = weights * (responsible @ at_truth)
+        if improved.sum() == 0:
+            break  # no galaxy counts, or none has any density at its redshift
+        weights = improved / improved.sum()
     return weights
 
 
@@ -91,7 +93,7 @@ class LogLinearFit:
         return cls(log_density, log_ends, share, truth, pzs[0].step)
 
     def weights(self, rows: NDArray[np.integer]) -> FloatArray:
-        """Weights of the best log score of some rows, drawn towards equal ones if few.
+        """Weights of the best log score of some rows, nearer to equal ones the fewer they are.
 
         Parameters
         ----------
@@ -105,6 +107,8 @@ class LogLinearFit:
         n_members = len(self.log_density)
         flat = self.log_density[:, rows].reshape(n_members, -1)
         ends, share, truth = self.log_ends[:, rows], self.share[rows], self.truth[rows]
+        if len(rows) == 0:
+            return np.full(n_members, 1 / n_members)
         prior = 4 / len(rows)
 
         def loss(weights: FloatArray) -> tuple[float, FloatArray]:

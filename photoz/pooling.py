@@ -67,7 +67,8 @@ class Pool:
         The log score of folds that a pool was not learned from chooses between the
         log-linear pool, the linear pool and the best member alone, among those that keep
         the mean redshift of n(z), if any does. A log-linear pool that does not keep it is
-        drawn towards the best member, in steps of a quarter, until it does.
+        also tried with three quarters, half and a quarter of its weights, the rest those of
+        the best member alone; the first of these that keeps it is a candidate.
 
         Parameters
         ----------
@@ -121,6 +122,8 @@ class Pool:
             msg = f"expected densities of {len(self.weights)} members, got {len(pzs)}."
             raise ValueError(msg)
         used = [(pz, a) for pz, a in zip(pzs, self.weights, strict=True) if a > 0]
+        # Members that are all worse than nothing leave a flat density.
+        used = used or [(pzs[0], 0.0)]
         first = used[0][0]
         if self.kind == "linear" and len(used) == 1:
             return first
@@ -207,7 +210,11 @@ def _linear(
 def _log_linear(
     pzs: Sequence[RedshiftPDF], truth: Truth, masks: Sequence[_Mask], best: int
 ) -> list[tuple[Pool, RedshiftPDF]]:
-    """Log-linear pool and, if it does not keep the mean redshift, one drawn until it does."""
+    """Log-linear pool and, if it does not keep the mean redshift, one drawn so far that it does.
+
+    It is drawn towards the best member; where even a quarter of its own weights is too much,
+    there is none.
+    """
     rows = np.random.default_rng(0).permutation(len(truth))
     rows = rows[: _MAX_FIT_POINTS // len(pzs[0].z_grid)]
     epsilon = _FLAT_SHARE / float(pzs[0].z_grid[-1])

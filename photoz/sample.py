@@ -98,8 +98,9 @@ class FittedSamples:
 
     @property
     def has_many_rows(self) -> bool:
-        """Whether the validation rows are enough to calibrate with."""
-        return len(self.fitted) >= _MANY_ROWS
+        """Whether the validation rows are enough to calibrate with, in two folds or more."""
+        n_folds = len(np.unique(self.folds[self.is_validation]))
+        return len(self.fitted) >= _MANY_ROWS and n_folds > 1
 
     @property
     def z_max(self) -> float:

@@ -21,7 +21,7 @@ from photoz.pdf import FloatArray
 from photoz.photometry import State
 from photoz.sample import FittedSamples, Sample
 from photoz.settings import Experiment
-from photoz.split import folds, split
+from photoz.split import check_parts, folds, split
 from photoz.survey import Survey
 
 __all__ = ["Samples", "load_samples"]
@@ -144,10 +144,13 @@ def load_samples(experiment: Experiment, data: Path = Path("data")) -> Samples:
     known = np.sort(np.concatenate([parts.train, parts.validation]))
     is_kept = _keep(experiment, parts.groups[known])
     rows = known[~is_kept]
+    is_validation = np.isin(rows, parts.validation)
+    left = {"train": rows[~is_validation], "validation": rows[is_validation], "test": parts.test}
+    check_parts(left, {**parts.dropped, "kept for conformal coverage": int(is_kept.sum())})
     tested = (official or catalogue)[parts.test]
     return Samples(
         fitted=_fitted(experiment, catalogue[rows]),
-        is_validation=np.isin(rows, parts.validation),
+        is_validation=is_validation,
         folds=folds(parts.groups[rows], n_folds=_N_FOLDS, seed=experiment.seed),
         fitted_id=parts.identities[rows],
         fitted_groups=None if experiment.split.by == "random" else parts.groups[rows],

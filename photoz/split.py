@@ -23,7 +23,7 @@ from photoz.identity import (
 from photoz.pdf import FloatArray
 from photoz.photometry import Photometry
 
-__all__ = ["Galaxies", "Split", "folds", "split"]
+__all__ = ["Galaxies", "Split", "check_parts", "folds", "split"]
 
 Rows = NDArray[np.intp]
 
@@ -162,7 +162,7 @@ def split(
         "test": kept[for_test] if official_test is None else np.arange(len(tested.keys)),
     }
     dropped = {reason: count for reason, count in dropped.items() if count}
-    _check_parts(parts, dropped)
+    check_parts(parts, dropped)
     return Split(
         **parts,
         dropped=dropped,
@@ -289,11 +289,20 @@ def _sky_cells(ra: FloatArray | None, dec: FloatArray | None, cell_degrees: floa
     return combine_labels([column.astype(np.uint64), row.astype(np.uint64)])
 
 
-def _check_parts(parts: Mapping[str, Rows], dropped: Mapping[str, int]) -> None:
+def check_parts(parts: Mapping[str, Rows], dropped: Mapping[str, int]) -> None:
+    """Raise `InputError` if a part holds no galaxies.
+
+    Parameters
+    ----------
+    parts
+        Rows of each part by name.
+    dropped
+        How many rows were left out, by reason.
+    """
     empty = [name for name, rows in parts.items() if not len(rows)]
     if empty:
         sizes = ", ".join(f"{len(rows)} to {name}" for name, rows in parts.items())
-        lost = "".join(f", {count} dropped ({reason})" for reason, count in dropped.items())
+        lost = "".join(f", {count} dropped ({why})" for why, count in dropped.items() if count)
         msg = (
             f"expected galaxies in every part of the split, found none in {' and '.join(empty)}: "
             f"{sizes}{lost}; bring more galaxies or groups, or choose other shares or a new seed."

@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from photoz.augment import Augmentation
 from photoz.blend import PhotozBlend, Pool
 from photoz.calibration import Calibration
+from photoz.errors import InputError
 from photoz.estimators.baseline import KnnPhotoz
 from photoz.features import PhotometricFeatures
 from photoz.log_score import Truth
@@ -219,6 +220,45 @@ def test_a_pool_that_shifts_n_of_z_is_seen():
     assert _keeps_mean_redshift(gaussians(z_spec, 0.05), truth)
     assert not _keeps_mean_redshift(gaussians(z_spec + 0.02, 0.05), truth)
     assert not _keeps_mean_redshift(gaussians(1.2 * posterior.mean() - 0.2, 0.05), truth)
+
+
+def test_members_worse_than_nothing_leave_a_flat_density():
+    """Both are sure of what is wrong: no weight above 0 would help."""
+    z_spec = np.linspace(0.3, 0.8, 200)
+    wrong = [gaussians(z_spec + shift, 0.02) for shift in (0.8, 0.9)]
+
+    pooled = Pool("log", (0.0, 0.0), 5e-4).apply(wrong)
+
+    assert_allclose(pooled.density, 0.5, rtol=1e-5)
+    assert len(Pool.cross_fit(wrong, z_spec)) == 200
+
+
+def test_galaxies_without_weight_beyond_one_fold_teach_nothing():
+    pzs, z_spec = independent(100, [0.05, 0.1])
+    folds = np.arange(100) % 5
+    weight = np.where(folds == 0, 1.0, 0.0)
+
+    pool = Pool.fit(pzs, z_spec, folds, sample_weight=weight)
+
+    assert np.isfinite(pool.weights).all()
+    assert np.isfinite(Pool.cross_fit(pzs, z_spec, folds, sample_weight=weight).density).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sample_weight": np.full(100, np.nan)}, "no negative or missing value"),
+        ({"sample_weight": np.full(100, -1.0)}, "no negative or missing value"),
+        ({"sample_weight": np.zeros(100)}, "not all zero"),
+        ({"reliability": 2.0}, "between 0 and 1, got 2 to 2"),
+        ({"reliability": np.full(100, np.nan)}, "between 0 and 1"),
+    ],
+)
+def test_weights_and_reliabilities_are_checked(given, message):
+    pzs, z_spec = independent(100, [0.05, 0.1])
+
+    with pytest.raises(InputError, match=message):
+        Pool.fit(pzs, z_spec, **given)
 
 
 def test_galaxies_that_hardly_count_do_not_hide_a_shift():

@@ -305,6 +305,16 @@ def test_further_inputs_are_kept_as_numbers():
     assert_array_equal(photometry.extra, [[3, 0.7], [NAN, 0.8]])
 
 
+def test_further_inputs_that_no_feature_can_hold_are_missing_and_counted():
+    survey = Survey(bands=["g"], extra=["log_size"])
+    photometry, implausible = convert(
+        survey, np.full(4, 20.0), np.full(4, 0.1), log_size=np.array([0.3, -np.inf, 1e39, NAN])
+    )
+
+    assert_array_equal(photometry.extra[:, 0], [0.3, NAN, NAN, NAN])
+    assert implausible == {"log_size: implausible value": 2}
+
+
 def test_a_data_frame_is_a_mapping_of_columns():
     frame = pd.DataFrame({"mag_g": [20.0], "mag_err_g": [0.1]})
     photometry, _ = photometry_from_columns(frame, MAGNITUDES)

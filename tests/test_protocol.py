@@ -58,6 +58,16 @@ def test_every_galaxy_is_held_back_once(samples):
     assert held_back.n_complete == N_GALAXIES
 
 
+def test_validation_galaxies_of_one_group_are_not_enough(samples, monkeypatch):
+    """Nothing could be learned from one fold and shown on another."""
+    monkeypatch.setattr("photoz.sample._MANY_ROWS", 100)
+    mixed = hold_back(candidate(), samples)
+    of_one_group = replace(samples, folds=np.where(samples.is_validation, 0, samples.folds))
+
+    assert_array_equal(mixed.rows, np.flatnonzero(samples.is_validation))
+    assert_array_equal(hold_back(candidate(), of_one_group).rows, np.arange(N_GALAXIES))
+
+
 def test_progress_of_all_fits_is_told_together(samples):
     told = []
     hold_back(candidate(), samples, lambda *steps: told.append(steps))

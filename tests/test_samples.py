@@ -153,6 +153,24 @@ def test_galaxies_kept_for_conformal_coverage_are_seen_by_nothing_else(catalogue
     assert len(samples.folds) == len(samples.fitted_id) == len(samples.fitted)
 
 
+def test_a_part_that_conformal_coverage_leaves_empty_is_told(with_columns):
+    """Groups stay together: the one of the validation part may be among those kept."""
+    path = with_columns(field=(list("ABCDEFGH") * 100)[:700])
+    settings = {"split": {"by": "field"}, "calibration": {"conformal": 0.2}}
+    messages = []
+    for seed in range(30):
+        try:
+            samples = load_samples(experiment(path, seed=seed, **settings))
+        except InputError as error:
+            messages.append(str(error))
+        else:
+            assert len(samples.train) > 0
+            assert len(samples.validation) > 0
+
+    empty = [text for text in messages if "found none in validation" in text]
+    assert any("dropped (kept for conformal coverage)" in text for text in empty)
+
+
 def test_too_few_galaxies_for_conformal_coverage_are_told_before_any_fit(catalogue_file):
     with pytest.raises(InputError, match="conformal coverage needs 39 galaxies or more"):
         load_samples(experiment(catalogue_file, calibration={"conformal": 0.02}))

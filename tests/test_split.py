@@ -232,6 +232,22 @@ def test_later_photometric_twins_are_dropped(bands):
     assert parts.dropped == {"photometric twin under another id": 50}
 
 
+def rounded(catalogue):
+    magnitude = np.round(catalogue.photometry.magnitude, 2) + 0.0123456 * np.arange(5)
+    return 10 ** (0.4 * (31.4 - magnitude))
+
+
+@pytest.mark.parametrize(("equal", "dropped"), [(4, 0), (5, 50)])
+def test_coarse_magnitudes_must_be_equal_in_every_band(equal, dropped):
+    """Magnitudes of two decimals coincide by chance; a constant of the band hides no decimal."""
+    catalogue, others = (with_flux(made, rounded(made)) for made in (make(), make(50, seed=1)))
+    flux = others.photometry.flux.copy()
+    flux[:, :equal] = catalogue.photometry.flux[100:150, :equal]
+    parts = split(stack(catalogue, with_flux(others, flux)), declared_ids=True)
+
+    assert sum(parts.dropped.values()) == dropped
+
+
 def test_two_equal_bands_make_no_twin():
     catalogue, others = make(), make(50, seed=1)
     flux = others.photometry.flux.copy()
