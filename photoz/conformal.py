@@ -39,10 +39,9 @@ class ConformalMap:
     levels of this map hold the redshift with at least the probability that they state, on
     the mean over galaxies like those that were kept apart.
 
-    That is true of the map. Densities on a grid follow it where they have anything to follow
-    it with: redshifts to which a model gives next to no probability stay without. Of outliers
-    that it rules out altogether, a tenth of all, half remain beyond the interval of .95; and
-    where redshifts scatter three times as far as the model says, that interval holds .92.
+    That is true of the map. Densities on a grid follow it only where they are not 0: if a model
+    rules out the redshifts of a tenth of the galaxies altogether, the interval of .95 holds .88
+    to .91 of them all; if redshifts scatter three times as far as it says, .92.
 
     Parameters
     ----------

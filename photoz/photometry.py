@@ -19,9 +19,10 @@ from photoz.survey import Survey
 __all__ = ["ZERO_POINT", "Photometry", "State", "photometry_from_columns"]
 
 BLOCK = 8192
+"""Rows that are converted at once."""
+
 # Features are of single precision.
 _LARGEST = float(np.finfo(np.float32).max)
-"""Rows that are converted at once."""
 
 
 @dataclass(frozen=True, eq=False)
