@@ -232,10 +232,12 @@ class PhotozModel:
             band for band, flag in zip(bands, incomplete, strict=True) if flag
         )
         luptitude = photometry.luptitude(self.features.depth_)
-        self.training_range = {
-            band: (float(np.nanmin(luptitude[:, k])), float(np.nanmax(luptitude[:, k])))
-            for k, band in enumerate(bands)
-        }
+        # Of a band that no galaxy was observed in, every value lies outside.
+        lowest = np.where(observed, luptitude, np.inf).min(axis=0)
+        highest = np.where(observed, luptitude, -np.inf).max(axis=0)
+        self.training_range = dict(
+            zip(bands, zip(lowest.tolist(), highest.tolist(), strict=True), strict=True)
+        )
         self.occupancy = Occupancy.learn(luptitude) if len(bands) > 1 else None
         found = np.unique(fingerprints(photometry))
         self.seen = found[found > 0]

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photoz.augment import without_one_band
+from photoz.features import PhotometricFeatures
 from photoz.pdf import FloatArray
-from photoz.photometry import Photometry
+from photoz.photometry import ZERO_POINT, Photometry, State
 from photoz.resolution import n_points
+from photoz.survey import Survey
 
 __all__ = ["FittedSamples", "Sample"]
 
@@ -101,6 +103,36 @@ class FittedSamples:
         """Whether the validation rows are enough to calibrate with, in two folds or more."""
         n_folds = len(np.unique(self.folds[self.is_validation]))
         return len(self.fitted) >= _MANY_ROWS and n_folds > 1
+
+    def with_depths(self, survey: Survey) -> Survey:
+        """Survey that names the depths which some fit to a part of the galaxies cannot learn.
+
+        A band that was observed in a single group is detected nowhere in the fits that leave
+        this group out: the depth that all galaxies teach is given to them.
+
+        Parameters
+        ----------
+        survey
+            Survey of the galaxies.
+
+        Raises
+        ------
+        InputError
+            If a band has neither a known depth nor any detected galaxy.
+        """
+        photometry = self.fitted.photometry
+        detected = photometry.state == State.DETECTED
+        fits = [~self.is_validation, *(self.folds != fold for fold in np.unique(self.folds))]
+        known = np.all([detected[rows].any(axis=0) for rows in fits], axis=0)
+        if known.all():
+            return survey
+        learned = PhotometricFeatures().fit(photometry, survey.depth).depth_
+        depth = {
+            band: ZERO_POINT - 2.5 * float(np.log10(learned[k]))
+            for k, band in enumerate(survey.bands)
+            if not known[k]
+        }
+        return survey.model_copy(update={"depth": {**depth, **survey.depth}})
 
     @property
     def z_max(self) -> float:

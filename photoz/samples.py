@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ def load_samples(experiment: Experiment, data: Path = Path("data")) -> Samples:
     left = {"train": rows[~is_validation], "validation": rows[is_validation], "test": parts.test}
     check_parts(left, {**parts.dropped, "kept for conformal coverage": int(is_kept.sum())})
     tested = (official or catalogue)[parts.test]
-    return Samples(
+    samples = Samples(
         fitted=_fitted(experiment, catalogue[rows]),
         is_validation=is_validation,
         folds=folds(parts.groups[rows], n_folds=_N_FOLDS, seed=experiment.seed),
@@ -165,6 +165,7 @@ def load_samples(experiment: Experiment, data: Path = Path("data")) -> Samples:
         is_simulated=is_simulated,
         kept=_sample(experiment, catalogue[known[is_kept]]) if is_kept.any() else None,
     )
+    return replace(samples, survey=samples.with_depths(survey))
 
 
 def _find(experiment: Experiment, data: Path) -> tuple[list[Path], list[Path], bool]:

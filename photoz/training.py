@@ -70,6 +70,7 @@ def train_model(
     given = parameters or {}
     _check_families([*families, *given])
     samples = _samples(galaxies, seed)
+    survey = samples.with_depths(survey)
     models: dict[str, PhotozModel] = {}
     held_back: dict[str, HeldBack] = {}
     for family in families:

@@ -68,6 +68,23 @@ def test_validation_galaxies_of_one_group_are_not_enough(samples, monkeypatch):
     assert_array_equal(hold_back(candidate(), of_one_group).rows, np.arange(N_GALAXIES))
 
 
+def test_a_band_of_one_group_has_the_depth_that_all_galaxies_teach(samples):
+    unseen = (samples.folds != 1)[:, np.newaxis] & (np.arange(6) == 5)
+    photometry = samples.fitted.photometry.without(unseen)
+    partly = replace(samples, fitted=replace(samples.fitted, photometry=photometry))
+    survey = samples.survey.model_copy(update={"depth": {"u": 27.8}})
+
+    found = partly.with_depths(survey)
+    held_back = hold_back(replace(candidate(), survey=found), partly)
+
+    errors = photometry.flux_error[samples.folds == 1, 5]
+    assert list(found.depth) == ["y", "u"]
+    assert found.depth["u"] == 27.8
+    assert np.min(errors) < 10 ** (-0.4 * (found.depth["y"] - 31.4)) < np.max(errors)
+    assert_array_equal(held_back.rows, np.arange(N_GALAXIES))
+    assert samples.with_depths(survey) is survey
+
+
 def test_progress_of_all_fits_is_told_together(samples):
     told = []
     hold_back(candidate(), samples, lambda *steps: told.append(steps))
