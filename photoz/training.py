@@ -45,7 +45,7 @@ def train_model(
     Parameters
     ----------
     galaxies
-        Galaxies read for training. Photometric twins count once.
+        Galaxies read for training. Photometric twins with another redshift count once.
     survey
         The survey they were read with.
     families
