@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -131,9 +131,9 @@ def bootstrap_intervals(
         away from 0, the value +- 1.36 / sqrt(n_galaxies), cut at 0.
     """
     values = table.metrics()
-    draw = _drawer(len(table), groups, random_state)
     resample = _Resampler(table)
-    samples = [resample.metrics(draw()) for _ in range(n_bootstrap)]
+    draws = _draws(len(table), groups, n_bootstrap, random_state)
+    samples = [resample.metrics(counts) for counts in draws]
     intervals = {}
     for name, value in values.items():
         if name == "pit_ks":
@@ -201,9 +201,14 @@ def compare(
         )
         raise InputError(msg)
     per_galaxy = a.mean(axis=0) - b.mean(axis=0)
-    draw = _drawer(len(per_galaxy), groups, random_state)
-    counts = (draw() for _ in range(n_bootstrap))
-    samples = np.array([count @ per_galaxy / count.sum() for count in counts])
+    if not np.isfinite(per_galaxy).all():
+        msg = (
+            f"losses must be finite, {np.count_nonzero(~np.isfinite(per_galaxy))} of "
+            f"{len(per_galaxy)} galaxies have others; leave them out of both models."
+        )
+        raise InputError(msg)
+    draws = _draws(len(per_galaxy), groups, n_bootstrap, random_state)
+    samples = np.array([count @ per_galaxy / count.sum() for count in draws])
     seeds = sum(x.mean(axis=1).var(ddof=1) for x in (a, b) if len(x) > 1)
     noise = np.random.default_rng([random_state, 1]).normal(size=n_bootstrap)
     samples += np.sqrt(seeds) * noise
@@ -278,10 +283,13 @@ def _quantile(ordered: FloatArray, level: float) -> float:
     return float(below + (rank - int(rank)) * (above - below))
 
 
-def _drawer(
-    n_galaxies: int, groups: NDArray[np.generic] | None, random_state: int
-) -> Callable[[], NDArray[np.intp]]:
-    """Function that draws a resample: how often each galaxy is in it."""
+def _draws(
+    n_galaxies: int, groups: NDArray[np.generic] | None, n_bootstrap: int, random_state: int
+) -> Iterator[NDArray[np.intp]]:
+    """Resamples: how often each galaxy is in each of them."""
+    if n_bootstrap < 1:
+        msg = f"n_bootstrap must be at least 1, got {n_bootstrap}."
+        raise InputError(msg)
     generator = np.random.default_rng(random_state)
     group = np.arange(n_galaxies) if groups is None else np.unique(groups, return_inverse=True)[1]
     if len(group) != n_galaxies:
@@ -290,6 +298,6 @@ def _drawer(
     if group.max() == 0:  # one group shows nothing of the spread between groups
         group = np.arange(n_galaxies)
     n_groups = int(group.max()) + 1
-    return lambda: np.bincount(generator.integers(n_groups, size=n_groups), minlength=n_groups)[
-        group
-    ]
+    for _ in range(n_bootstrap):
+        drawn = generator.integers(n_groups, size=n_groups)
+        yield np.bincount(drawn, minlength=n_groups)[group]

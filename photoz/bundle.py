@@ -60,10 +60,12 @@ def save_model(model: FittedModel, path: str | Path) -> Path:
     Raises
     ------
     InputError
-        If something else than a bundle stands there.
+        If something else than a bundle stands there, or the model was fitted to galaxies of
+        which none was observed in one of its bands.
     """
     path = Path(path)
     check_replaceable(path, _MANIFEST)
+    _check_bands(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as work:
         directory = Path(work) / "bundle"
@@ -238,6 +240,17 @@ def _restore_model(content: Mapping[str, Any], survey: Survey, directory: Path) 
         Calibration.from_dict(calibration) if calibration else None,
     )
     return model.restore(content["provenance"])
+
+
+def _check_bands(model: FittedModel) -> None:
+    ranges = _training_range(model)
+    unknown = [band for band, ends in ranges.items() if not np.isfinite(ends).all()]
+    if unknown:
+        msg = (
+            f"no training galaxy was observed in {', '.join(unknown)}; fit the model again with a "
+            "survey without such bands."
+        )
+        raise InputError(msg)
 
 
 def _golden(model: FittedModel) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from photoz.errors import InputError
 from photoz.pdf import FloatArray, RedshiftPDF
+from photoz.weights import check_reliability, check_weight
 
 __all__ = ["N_FOLDS", "Truth", "assign_folds"]
 
@@ -71,24 +71,10 @@ class Truth:
                 f"{np.count_nonzero(~np.isfinite(redshift))} of them not finite."
             )
             raise ValueError(msg)
-        weight = np.ones(len(pz)) if sample_weight is None else np.asarray(sample_weight, float)
-        if weight.shape != redshift.shape or not (weight >= 0).all() or not weight.sum() > 0:
-            msg = (
-                f"sample_weight must have shape ({len(pz)},), no negative or missing value and "
-                f"not all zero, got shape {weight.shape} and sum {weight.sum():.6g}."
-            )
-            raise InputError(msg)
-        right = np.broadcast_to(
-            np.asarray(1.0 if reliability is None else reliability, dtype=np.float64), len(pz)
-        )
-        if not ((right >= 0) & (right <= 1)).all():
-            msg = (
-                "reliability must hold probabilities between 0 and 1, got "
-                f"{right.min():.6g} to {right.max():.6g}."
-            )
-            raise InputError(msg)
+        weight = check_weight(sample_weight, len(pz))
+        right = check_reliability(1.0 if reliability is None else reliability, len(pz))
         n_of_z = np.interp(redshift, pz.z_grid, pz.n_of_z(weight), right=0)
-        return cls(redshift, weight / weight.mean(), right, _FLOOR + (1 - right) * n_of_z)
+        return cls(redshift, weight, right, _FLOOR + (1 - right) * n_of_z)
 
     def __len__(self) -> int:
         return len(self.z_spec)

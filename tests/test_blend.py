@@ -247,10 +247,10 @@ def test_galaxies_without_weight_beyond_one_fold_teach_nothing():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"sample_weight": np.full(100, np.nan)}, "no negative or missing value"),
-        ({"sample_weight": np.full(100, -1.0)}, "no negative or missing value"),
+        ({"sample_weight": np.full(100, np.nan)}, "no negative, missing or infinite value"),
+        ({"sample_weight": np.full(100, -1.0)}, "no negative, missing or infinite value"),
         ({"sample_weight": np.zeros(100)}, "not all zero"),
-        ({"reliability": 2.0}, "between 0 and 1, got 2 to 2"),
+        ({"reliability": 2.0}, "one for all, got shape "),
         ({"reliability": np.full(100, np.nan)}, "between 0 and 1"),
     ],
 )

@@ -164,3 +164,13 @@ def test_variance_between_seeds_widens_the_comparison():
 def test_losses_of_other_galaxies_cannot_be_compared(other):
     with pytest.raises(InputError, match=r"must be of the same galaxies.*got \(3,\) and"):
         compare(np.zeros(3), other)
+
+
+def test_losses_that_are_not_finite_cannot_be_compared():
+    with pytest.raises(InputError, match="losses must be finite, 1 of 3 galaxies have others"):
+        compare([1.0, np.nan, 2.0], [1.0, 1.0, 2.0])
+
+
+def test_no_resamples_are_refused(table):
+    with pytest.raises(InputError, match="n_bootstrap must be at least 1, got 0"):
+        bootstrap_intervals(table, n_bootstrap=0)

@@ -386,3 +386,13 @@ def test_bundle_without_fingerprints_knows_no_galaxy_again(mock):
     model = load_model(Path(__file__).parent / "bundles" / "format-1.zip")
 
     assert not model.seen_in_training(mock.photometry).any()
+
+
+def test_a_band_in_which_nothing_was_observed_is_not_exported(model, tmp_path):
+    fitted = copy(model)
+    fitted.training_range = model.training_range | {"u": (np.inf, -np.inf)}
+
+    with pytest.raises(InputError, match="no training galaxy was observed in u; fit the model"):
+        save_model(fitted, tmp_path / "bundle")
+
+    assert not list(tmp_path.iterdir())

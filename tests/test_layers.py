@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "photoz"
 
 LAYERS = """
 errors quantile_form
+weights
 pdf download process threads environment survey_checks integrity toml_file
 columns
 survey

@@ -16,9 +16,10 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from photoz.estimators.limits import Limits, OneOf
-from photoz.estimators.rows import Rows, check_on_grid, check_reliability, check_weight
+from photoz.estimators.rows import Rows, check_on_grid
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.resolution import n_points
+from photoz.weights import check_reliability, check_weight
 
 __all__ = ["Choice", "OnStep", "PhotozEstimator", "Point", "Range", "Rows", "Validation"]
 
@@ -214,7 +215,7 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         self.tuned_ = {}
         check_on_grid(z_spec, self.z_grid_[-1])
         weight = check_weight(sample_weight, len(z_spec))
-        train = Rows(features, z_spec, weight, check_reliability(reliability, len(z_spec)))
+        train = Rows(features, z_spec, weight, _checked_reliability(reliability, len(z_spec)))
         self._fit(train, self._check_validation(validation), on_step)
         return self
 
@@ -299,7 +300,7 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         # A truth beyond the grid is scored as a miss elsewhere; here it would only be noise.
         inside = (z_spec >= 0) & (z_spec <= self.z_grid_[-1])
         given = validation[2] if len(validation) > 2 else None
-        reliability = check_reliability(given, len(X))
+        reliability = _checked_reliability(given, len(X))
         return Rows(X, z_spec, np.ones(len(X)), reliability)[inside]
 
     def __sklearn_tags__(self) -> Tags:
@@ -307,6 +308,10 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         tags.input_tags.allow_nan = True
         tags.target_tags.positive_only = True
         return tags
+
+
+def _checked_reliability(given: ArrayLike | None, n_galaxies: int) -> NDArray[np.float64] | None:
+    return None if given is None else check_reliability(given, n_galaxies)
 
 
 def _make_grid(z_spec: FloatArray, z_max: float | None, n_z: int | None) -> NDArray[np.float64]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_array
+from numpy.typing import NDArray
 
 from photoz.errors import InputError
 from photoz.pdf import FloatArray
 
-__all__ = ["Rows", "check_on_grid", "check_reliability", "check_weight"]
+__all__ = ["Rows", "check_on_grid"]
 
 
 @dataclass(frozen=True)
@@ -54,45 +53,3 @@ def check_on_grid(z_spec: FloatArray, z_max: float) -> None:
             "raise z_max or leave those galaxies out."
         )
         raise InputError(msg)
-
-
-def check_weight(sample_weight: ArrayLike | None, n_galaxies: int) -> NDArray[np.float64]:
-    """Weights of mean one, shape ``(n_galaxies,)``; equal ones for None.
-
-    Raises
-    ------
-    InputError
-        If the shape is another, a weight is negative, or all are 0.
-    """
-    if sample_weight is None:
-        return np.ones(n_galaxies)
-    weight: NDArray[np.float64] = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
-    if weight.shape != (n_galaxies,) or (weight < 0).any() or not weight.sum() > 0:
-        msg = (
-            f"sample_weight must have shape ({n_galaxies},), no negative value and not all zero, "
-            f"got shape {weight.shape} and sum {weight.sum():.6g}."
-        )
-        raise InputError(msg)
-    normalised: NDArray[np.float64] = weight / weight.mean()
-    return normalised
-
-
-def check_reliability(
-    reliability: ArrayLike | None, n_galaxies: int
-) -> NDArray[np.float64] | None:
-    """Probabilities of shape ``(n_galaxies,)``, or None.
-
-    Raises
-    ------
-    InputError
-        If the shape is another, or one lies outside of 0 to 1.
-    """
-    if reliability is None:
-        return None
-    value = np.asarray(reliability, dtype=np.float64)
-    if value.shape != (n_galaxies,) or not ((value >= 0) & (value <= 1)).all():
-        msg = f"reliability must hold {n_galaxies} probabilities between 0 and 1."
-        raise InputError(msg)
-    return value

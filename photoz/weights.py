@@ -1,0 +1,59 @@
+"""Sample weights and reliabilities: how far each galaxy of known redshift counts, checked."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from photoz.errors import InputError
+
+__all__ = ["check_reliability", "check_weight"]
+
+
+def check_weight(sample_weight: ArrayLike | None, n_galaxies: int) -> NDArray[np.float64]:
+    """Weights of mean one, shape ``(n_galaxies,)``; equal ones for None.
+
+    Raises
+    ------
+    InputError
+        If the shape is another, a weight is negative or not finite, or all are 0.
+    """
+    if sample_weight is None:
+        return np.ones(n_galaxies)
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    valid = np.isfinite(weight) & (weight >= 0)
+    if weight.shape != (n_galaxies,) or not valid.all() or not weight.any():
+        msg = (
+            f"sample_weight must have shape ({n_galaxies},), no negative, missing or infinite "
+            f"value and not all zero, got shape {weight.shape}, {np.count_nonzero(~valid)} of "
+            f"such values and sum {weight.sum():.6g}."
+        )
+        raise InputError(msg)
+    normalised: NDArray[np.float64] = weight / weight.mean()
+    return normalised
+
+
+def check_reliability(reliability: ArrayLike, n_galaxies: int) -> NDArray[np.float64]:
+    """Probabilities that redshifts are right, shape ``(n_galaxies,)``.
+
+    Parameters
+    ----------
+    reliability
+        One probability for all, or one for each galaxy.
+    n_galaxies
+        Number of galaxies.
+
+    Raises
+    ------
+    InputError
+        If the shape is another, or one lies outside of 0 to 1.
+    """
+    right = np.asarray(reliability, dtype=np.float64)
+    valid = (right >= 0) & (right <= 1)
+    if right.shape not in {(), (n_galaxies,)} or not valid.all():
+        msg = (
+            f"reliability must hold {n_galaxies} probabilities between 0 and 1, or one for all, "
+            f"got shape {right.shape}, {np.count_nonzero(~valid)} of them out of that range."
+        )
+        raise InputError(msg)
+    return np.broadcast_to(right, n_galaxies)
