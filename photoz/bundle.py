@@ -29,6 +29,7 @@ from photoz.integrity import (
 )
 from photoz.model import FittedModel, PhotozModel
 from photoz.photometry import ZERO_POINT, Photometry, State
+from photoz.plain_json import plain_value
 from photoz.survey import Survey
 
 __all__ = ["FORMAT_VERSION", "load_model", "save_model"]
@@ -81,7 +82,8 @@ def save_model(model: FittedModel, path: str | Path) -> Path:
             if file.is_file()
         }
         manifest["manifest_sha256"] = _manifest_hash(manifest)
-        (directory / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        text = json.dumps(manifest, indent=1, default=plain_value)
+        (directory / _MANIFEST).write_text(text, encoding="utf-8")
         put_in_place(_zipped(directory) if path.suffix == ".zip" else directory, path)
     return path
 
@@ -309,7 +311,7 @@ def _replay(model: PhotozModel | PhotozBlend, golden: Mapping[str, Any], directo
 
 def _manifest_hash(manifest: Mapping[str, Any]) -> str:
     content = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), default=plain_value)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from photoz.errors import InputError
 from photoz.pdf import FloatArray
 
-__all__ = ["as_numbers", "missing_columns", "suggest"]
+__all__ = ["as_numbers", "by_name", "missing_columns", "suggest", "unmasked"]
 
 MISSING_WORDS = {"", "-", "--", "n/a", "na", "nan", "none", "null", "masked"}
 """Words that stand for no number where numbers are written as text."""
@@ -46,9 +46,7 @@ def as_numbers(values: Sequence[Any] | NDArray[Any], name: str) -> FloatArray:
         than one value per row.
     """
     if isinstance(values, np.ma.MaskedArray):
-        mask = np.ma.getmaskarray(values)
-        numbers = as_numbers(values.filled(), name)
-        return np.where(mask, np.nan, numbers)
+        values = unmasked(values)
     if not isinstance(values, np.ndarray):
         series = pd.Series(values)
         if pd.api.types.is_numeric_dtype(series.dtype):
@@ -70,6 +68,38 @@ def as_numbers(values: Sequence[Any] | NDArray[Any], name: str) -> FloatArray:
         msg = f"column {name!r} must hold numbers, it holds {values.dtype}."
         raise InputError(msg)
     return _parse(pd.Series(values.astype(object), dtype=object), name)
+
+
+def unmasked(values: ArrayLike) -> NDArray[Any]:
+    """Plain array, with NaN (text and objects: None) in place of what is masked."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return np.asarray(values)
+    mask = np.ma.getmaskarray(values)
+    if not mask.any():
+        return np.asarray(values.data)
+    if values.dtype.kind not in "fiub":
+        objects = np.array(values.data, dtype=object)
+        objects[mask] = None
+        return objects
+    is_float = values.dtype.kind == "f"
+    numbers = np.array(values.data, dtype=None if is_float else np.float64)
+    numbers[mask] = np.nan
+    return numbers
+
+
+def by_name(table: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever holds named columns
+    """Columns by name, out of a mapping, a data frame, a structured array or a table.
+
+    Tables are those of astropy and pyarrow.
+    """
+    names: Any = table
+    if isinstance(table, np.ndarray) and table.dtype.names is not None:
+        names = table.dtype.names
+    elif not isinstance(table, Mapping | pd.DataFrame):
+        if hasattr(table, "to_pandas") and hasattr(table, "column_names"):
+            names = table = table.to_pandas()
+        names = getattr(table, "colnames", names)
+    return {name: table[name] for name in names}
 
 
 def _parse(values: pd.Series[Any], name: str) -> NDArray[np.float64]:

@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from photoz.bootstrap import Comparison, Losses, bootstrap_intervals, compare, losses
 from photoz.cells import Cell, make_cells, photometric_conditions
+from photoz.columns import unmasked
 from photoz.errors import InputError
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.point_metrics import equal_number_bins
@@ -180,13 +182,14 @@ def evaluate(
     0.68
     """
     table = losses(z_spec, pz)
-    groups = None if groups is None else np.asarray(groups)
-    known = {name: np.asarray(x) for name, x in (conditions or {}).items()} | {
-        Z_PHOT: table.z_phot
-    }
-    for name, values in known.items():
+    groups = None if groups is None else _plain(groups)
+    known = {name: _plain(x) for name, x in (conditions or {}).items()} | {Z_PHOT: table.z_phot}
+    checked = {f"condition {name!r}": values for name, values in known.items()}
+    if groups is not None:
+        checked["groups"] = groups
+    for name, values in checked.items():
         if values.shape != table.z_spec.shape:
-            msg = f"condition {name!r} must have shape {table.z_spec.shape}, got {values.shape}."
+            msg = f"{name} must have shape {table.z_spec.shape}, got {values.shape}."
             raise InputError(msg)
 
     numeric = {name: x for name, x in known.items() if np.issubdtype(x.dtype, np.number)}
@@ -204,6 +207,17 @@ def evaluate(
         n_of_z=_n_of_z(table.z_spec, pz),
         losses=table,
     )
+
+
+def _plain(values: ArrayLike) -> NDArray[Any]:
+    """Numbers, NaN where masked, or words, ``unknown`` where there is none."""
+    plain = unmasked(values)
+    if plain.dtype != object:
+        return plain
+    try:
+        return np.asarray(plain, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.array(["unknown" if pd.isna(value) else str(value) for value in plain.flat])
 
 
 def _tomography(table: Losses, n_bins: int = 5) -> tuple[TomographicBin, ...]:

@@ -9,9 +9,10 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from photoz.pdf import FloatArray
 from photoz.survey import Survey
 
-__all__ = ["ZERO_POINT", "BandRules", "Measurements", "State"]
+__all__ = ["ZERO_POINT", "BandRules", "Measurements", "State", "is_any"]
 
 ZERO_POINT = 31.4
 """AB magnitude of a flux of 1 nJy."""
@@ -139,14 +140,12 @@ class BandRules:
         The value decides; where it is no sentinel, a sentinel in place of the error does.
         What is NaN is missing too, which does not matter where it is declared otherwise.
         """
-        missing = _is_any(value, self.not_observed)
-        not_detected = _is_any(value, self.not_detected)
+        missing = is_any(value, self.not_observed)
+        not_detected = is_any(value, self.not_detected)
         missing |= np.isnan(value) & ~not_detected
         undecided = ~(missing | not_detected)
-        not_detected |= undecided & _is_any(error, self.not_detected)
-        missing |= undecided & (
-            np.isnan(error) & ~not_detected | _is_any(error, self.not_observed)
-        )
+        not_detected |= undecided & is_any(error, self.not_detected)
+        missing |= undecided & (np.isnan(error) & ~not_detected | is_any(error, self.not_observed))
         return not_detected, missing
 
     def _from_magnitude(self, magnitude: Floats, error: Floats) -> tuple[Floats, Floats]:
@@ -164,12 +163,17 @@ class BandRules:
         return unit * np.sinh(angle), unit * np.cosh(angle) * POGSON * error
 
 
-def _is_any(values: Floats, sentinels: Collection[float]) -> Mask:
-    """Whether each value is a sentinel, to 1e-4 or to the precision of float32."""
+def is_any(values: FloatArray, sentinels: Collection[float]) -> Mask:
+    """Whether each value is a sentinel, to 1e-4, or to the precision of float32 if that is less.
+
+    A sentinel below 1 is met to that share of it, and 0 by 0 alone: fluxes in Jy and inverse
+    variances are all small.
+    """
     found = np.zeros(values.shape, dtype=bool)
     for sentinel in sentinels:
         if np.isfinite(sentinel):
-            found |= np.abs(values - sentinel) <= max(1e-4, 1.2e-7 * abs(sentinel))
+            size = abs(sentinel)
+            found |= np.abs(values - sentinel) <= max(1e-4 * min(1, size), 1.2e-7 * size)
         else:
             found |= np.isnan(values) if np.isnan(sentinel) else values == sentinel
     return found

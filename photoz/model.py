@@ -11,12 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from photoz.augment import Augmentation
 from photoz.calibration import Calibration
+from photoz.errors import InputError
 from photoz.features import PhotometricFeatures
 from photoz.identity import Labels, fingerprints
 from photoz.occupancy import Occupancy
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.photometry import Photometry, State
 from photoz.survey import Survey
+from photoz.weights import check_reliability
 
 if TYPE_CHECKING:  # imported with the estimator itself
     from photoz.estimators.base import OnStep, PhotozEstimator
@@ -141,8 +143,23 @@ class PhotozModel:
             Called now and then with the step and the validation loss, NaN without validation;
             may raise to end the fit.
         reliability
-            Probability that each redshift is right, shape ``(n_galaxies,)``.
+            Probability that each redshift is right, one for all or of shape
+            ``(n_galaxies,)``.
+
+        Raises
+        ------
+        InputError
+            If the bands are not those of the survey, if there is not one redshift, weight and
+            reliability for each galaxy, or as `PhotozEstimator.fit` says.
         """
+        self._check_bands(photometry)
+        redshift = _one_each(z_spec, len(photometry), "z_spec")
+        weight = (
+            None
+            if sample_weight is None
+            else _one_each(sample_weight, len(photometry), "sample_weight")
+        )
+        right = None if reliability is None else check_reliability(reliability, len(photometry))
         self.features.fit(photometry, self.survey.depth)
         self._describe_training(photometry)
         augment = self.augment if self.features.errors else replace(self.augment, depth_scale=0)
@@ -150,13 +167,13 @@ class PhotozModel:
         copies, rows = augment.apply(photometry, self.estimator.random_state)
         self.estimator.fit(
             self.features.transform(copies),
-            np.asarray(z_spec)[rows],
-            _take(sample_weight, rows),
+            redshift[rows],
+            None if weight is None else weight[rows],
             validation=None
             if validation is None
             else (self.features.transform(validation[0]), *validation[1:]),
             on_step=on_step,
-            reliability=_take(reliability, rows),
+            reliability=None if right is None else right[rows],
         )
         return self
 
@@ -224,6 +241,16 @@ class PhotozModel:
             "occupancy": self.occupancy.to_dict() if self.occupancy else None,
         }
 
+    def _check_bands(self, photometry: Photometry) -> None:
+        expected = [*self.survey.bands, *self.survey.extra]
+        found = [*photometry.bands, *photometry.extra_names]
+        if found != expected:
+            msg = (
+                f"expected the survey's bands and extra columns {', '.join(expected)}, found "
+                f"{', '.join(found)}; give the survey of these galaxies."
+            )
+            raise InputError(msg)
+
     def _describe_training(self, photometry: Photometry) -> None:
         observed = photometry.state != State.NOT_OBSERVED
         incomplete = ~observed.all(axis=0) | (self.augment.band_dropout > 0)
@@ -243,5 +270,12 @@ class PhotozModel:
         self.seen = found[found > 0]
 
 
-def _take(values: ArrayLike | None, rows: NDArray[np.intp]) -> FloatArray | None:
-    return None if values is None else np.asarray(values, dtype=np.float64)[rows]
+def _one_each(values: ArrayLike, n_galaxies: int, name: str) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.shape != (n_galaxies,):
+        msg = (
+            f"{name} must hold one value for each of the {n_galaxies} galaxies, got shape "
+            f"{array.shape}; choose the same rows of both."
+        )
+        raise InputError(msg)
+    return array

@@ -83,14 +83,17 @@ class RedshiftPDF:
         RedshiftPDF
         """
         grid = np.asarray(z_grid, dtype=np.float64)
-        density = np.array(weights, dtype=np.float32)
+        given = np.asarray(weights)
+        if given.dtype != np.float32:
+            given = np.asarray(weights, dtype=np.float64)
         # Scaling by the peak first keeps tiny and huge rows inside the range of float32.
-        peak = density.max(axis=1, keepdims=True, initial=0)
+        peak = given.max(axis=1, keepdims=True, initial=0)
         # A broken row must not pass for one of which nothing is known, and become flat.
-        if not np.isfinite(peak).all() or (density[peak[:, 0] <= 0] < 0).any():
+        if not np.isfinite(peak).all() or (given[peak[:, 0] <= 0] < 0).any():
             msg = "weights must be finite and non-negative in every row."
             raise ValueError(msg)
-        density = np.divide(density, peak, out=np.ones_like(density), where=peak > 0)
+        density = np.divide(given, peak, out=np.ones_like(given), where=peak > 0)
+        density = density.astype(np.float32, copy=False)
         density /= (density @ _trapezoid_weights(grid))[:, np.newaxis]
         return cls(grid, density)
 
@@ -128,6 +131,10 @@ class RedshiftPDF:
             np.exp(term, out=term)
             term *= (weight / sigma)[:, np.newaxis]
             density += term
+        beyond = ~(density.max(axis=1, initial=0) > 0)
+        if beyond.any():
+            some = (part[beyond] for part in (weights, means, sigmas))
+            return cls.from_weights(z_grid, _with_tails(density, beyond, grid, *some))
         return cls.from_weights(z_grid, density)
 
     @classmethod
@@ -342,6 +349,9 @@ class RedshiftPDF:
             msg = "n(z) needs at least one galaxy, got none."
             raise ValueError(msg)
         given = None if weights is None else np.asarray(weights, dtype=np.float64)
+        if given is not None and not given.sum() > 0:
+            msg = f"weights must have a sum above 0, got {given.sum():.6g}."
+            raise ValueError(msg)
         return np.average(self.density.astype(np.float64), axis=0, weights=given)
 
     def _one_per_galaxy(self, z: ArrayLike) -> FloatArray:
@@ -392,3 +402,25 @@ def _check_grid(z_grid: FloatArray) -> None:
     if not z_grid[-1] > 0 or not np.allclose(z_grid, uniform, atol=1e-9):
         msg = "z_grid must rise uniformly from 0."
         raise ValueError(msg)
+
+
+def _with_tails(
+    density: FloatArray,
+    beyond: NDArray[np.bool_],
+    grid: FloatArray,
+    weights: FloatArray,
+    means: FloatArray,
+    sigmas: FloatArray,
+) -> FloatArray:
+    """Weights of mixtures, those with no more than a far tail on the grid by their logarithms."""
+    sigma = np.maximum(sigmas, 2 * (grid[1] - grid[0])).astype(np.float64)[:, :, np.newaxis]
+    with np.errstate(divide="ignore"):  # a component without weight
+        log_weight = np.log(weights.astype(np.float64))[:, :, np.newaxis]
+    exponent = log_weight - np.log(sigma) - 0.5 * ((grid - means[:, :, np.newaxis]) / sigma) ** 2
+    known = np.isfinite(exponent).any(axis=(1, 2))
+    exponent = exponent[known]
+    exact = density.astype(np.float64)
+    exact[np.flatnonzero(beyond)[known]] = np.exp(
+        exponent - exponent.max(axis=(1, 2), keepdims=True)
+    ).sum(axis=1)
+    return exact

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from photoz.columns import as_numbers, missing_columns
+from photoz.columns import as_numbers, by_name, missing_columns
 from photoz.errors import InputError
-from photoz.measurements import ZERO_POINT, BandRules, State
+from photoz.measurements import ZERO_POINT, BandRules, State, is_any
 from photoz.pdf import FloatArray
 from photoz.survey import Survey
 
@@ -135,6 +135,12 @@ class Photometry:
         luptitude: FloatArray = ZERO_POINT - 2.5 / np.log(10) * asinh
         return luptitude
 
+    @property
+    def unobserved_bands(self) -> tuple[str, ...]:
+        """Bands in which no galaxy was observed."""
+        unobserved = (self.state == State.NOT_OBSERVED).all(axis=0)
+        return tuple(band for band, none in zip(self.bands, unobserved, strict=True) if none)
+
     def with_depth(self, depth: FloatArray) -> Photometry:
         """Give measurements that were not detected the band's depth as their error.
 
@@ -190,16 +196,16 @@ def photometry_from_columns(
     Raises
     ------
     InputError
-        If a column is missing or holds something else than numbers.
+        If a column is missing or holds something else than numbers, or if there is no band
+        with all its columns.
     """
-    columns = {name: columns[name] for name in columns}  # a DataFrame becomes a mapping
+    columns = by_name(columns)
     present = [
         band for band in survey.bands
         if band not in optional_bands or set(survey.band_columns(band).names()) <= set(columns)
     ]  # fmt: skip
     _check_present(columns, survey, present)
-    needed = survey.columns_needed(present) or list(columns)
-    n_galaxies = len(columns[needed[0]]) if needed else 0
+    n_galaxies = len(columns[survey.columns_needed(present)[0]])
     shape = (n_galaxies, len(survey.bands))
     flux, flux_error = np.full(shape, np.nan), np.full(shape, np.nan)
     state = np.full(shape, State.NOT_OBSERVED, dtype=np.uint8)
@@ -213,11 +219,13 @@ def photometry_from_columns(
             found = rules.apply(*source[rows])
             flux[rows, k], flux_error[rows, k] = found.flux, found.flux_error
             state[rows, k] = found.state
-            implausible[names.flux or names.magnitude or band] += found.n_implausible
+            implausible[names.value] += found.n_implausible
             implausible[names.extinction or survey.ebv or band] += found.n_uncorrected
     extra = []
+    absent = [sentinel for sentinel in survey.not_observed if sentinel]  # a size may be 0
     for name in survey.extra:
         value = as_numbers(columns[name], name)
+        value = np.where(is_any(value, absent), np.nan, value)
         unusable = np.abs(value) > _LARGEST  # infinities too: the logarithm of a size of 0
         implausible[name] += int(np.count_nonzero(unusable))
         extra.append(np.where(unusable, np.nan, value))
@@ -238,8 +246,7 @@ class _BandSource:
     @classmethod
     def of(cls, columns: Mapping[str, Any], survey: Survey, band: str) -> _BandSource:
         names = survey.band_columns(band)
-        named = names.flux or names.magnitude or ""
-        value = as_numbers(columns[named], named)
+        value = as_numbers(columns[names.value], names.value)
         source = names.flux_ivar or names.flux_error or names.error or ""
         if isinstance(source, str):
             error = as_numbers(columns[source], source)
@@ -265,7 +272,7 @@ def _cut(column: FloatArray, rows: slice) -> NDArray[np.float64]:
 
 
 def _check_present(columns: Mapping[str, Any], survey: Survey, bands: Collection[str]) -> None:
-    needed = survey.columns_needed(bands)
+    needed = survey.columns_needed(bands or None)
     if not set(needed) <= set(columns):
         msg = f"{missing_columns(needed, columns)}; name the right ones in the survey."
         raise InputError(msg)

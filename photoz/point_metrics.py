@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from photoz.columns import unmasked
 from photoz.errors import InputError
 from photoz.pdf import FloatArray
 
@@ -188,7 +189,7 @@ def value_or_nan(function: Callable[[NDArray[Any]], Any], values: NDArray[Any]) 
 
 def check_z_spec(z_spec: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
     """Redshifts as float64 of the given shape, or an error that says what is wrong."""
-    z_spec = np.asarray(z_spec, dtype=np.float64)
+    z_spec = np.asarray(unmasked(z_spec), dtype=np.float64)
     if z_spec.shape != shape or len(shape) != 1:
         msg = f"z_spec must hold one redshift per galaxy, shape {shape}, got {z_spec.shape}."
         raise InputError(msg)

@@ -163,7 +163,14 @@ class Experiment(Settings):
         """Survey of the catalogue, with the further input columns of ``[features]``."""
         source = self.survey or self.catalogue.survey or self.catalogue.dataset
         survey = load_survey(source or "", directory=self.directory)
-        return survey.model_copy(update={"extra": (*survey.extra, *self.features.extra)})
+        aside = {self.catalogue.weight, self.catalogue.reliability} & set(self.features.extra)
+        if aside:
+            msg = (
+                f"extra in [features] must list further input columns, but {aside.pop()!r} is the "
+                "weight or the reliability of [catalogue]; leave it out."
+            )
+            raise InputError(msg)
+        return Survey(**{**dict(survey), "extra": (*survey.extra, *self.features.extra)})
 
     def space(self, family: str) -> tuple[dict[str, Range | Choice], dict[str, Any]]:
         """What the search of a family may try, and what is fixed.
@@ -250,7 +257,10 @@ def _check_blend(table: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[st
         msg = f"members of the blend must be a list of different estimators, got {members!r}."
         raise ValueError(msg)
     for member in members:
-        if member not in tables or member in (_BLEND, *FLOORS):
+        if member in FLOORS:
+            msg = f"blend member {member!r} is a floor to compare with; blends pool the others."
+            raise ValueError(msg)
+        if member not in tables or member == _BLEND:
             msg = f"blend member {member!r} is not among the estimators of this file."
             raise ValueError(msg)
     return {"members": tuple(members)}
@@ -270,6 +280,11 @@ def _explain(error: ValidationError, root: type[BaseModel]) -> str:
             is_table = f"[{key}]" == where.removeprefix(" in ")
             lines.append(
                 f"the table [{key}] is missing." if is_table else f"{key!r} is missing{where}."
+            )
+        elif mistake["type"] == "string_pattern_mismatch":
+            lines.append(
+                f"{key} must be letters, digits, '_', '.' and '-', the first a letter or a digit, "
+                f'got {mistake["input"]!r}; give another, such as {key} = "deep-field".'
             )
         elif mistake["type"] == "value_error":
             place = f"{key}{where}: " if key in keys else f"[{table}]: " if table else ""

@@ -50,6 +50,11 @@ class BandColumns(BaseModel):
         """Names of the columns, without the ones that do not exist."""
         return [name for name in self.model_dump().values() if isinstance(name, str)]
 
+    @property
+    def value(self) -> str:
+        """Name of the column of the measurement itself."""
+        return self.flux or self.magnitude or ""
+
 
 class Survey(BaseModel):
     """The contract between a catalogue and a model: columns, units, missing values.
@@ -222,6 +227,10 @@ class Survey(BaseModel):
             exception = getattr(self.columns.get(band), key, None)
             default = pattern.replace("{band}", band) if isinstance(pattern, str) else pattern
             names[key] = default if exception is None else exception
+        own = self.columns.get(band, BandColumns())
+        for key, other in (("flux_error", "flux_ivar"), ("flux_ivar", "flux_error")):
+            if getattr(own, key) is not None and getattr(own, other) is None:
+                names[other] = None
         return BandColumns(**names)
 
     def columns_needed(self, bands: Iterable[str] | None = None) -> list[str]:

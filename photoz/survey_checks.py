@@ -48,6 +48,7 @@ def check_keys(keys: Keys, columns: Mapping[str, Keys]) -> None:
     _check_numbers(keys, columns)
     _check_extinction(keys, columns)
     _check_distinct(columns)
+    _check_inputs(keys, columns)
 
 
 def _check_bands(key: str, value: Keys, bands: Collection[str]) -> None:
@@ -87,7 +88,11 @@ def _check_measurements(keys: Keys, columns: Mapping[str, Keys]) -> None:
 
 
 def _check_numbers(keys: Keys, columns: Mapping[str, Keys]) -> None:
-    for key in ("depth", "softening", "a_ebv"):
+    for band, number in keys["a_ebv"].items():
+        if not 0 <= number < inf:  # 0 in the far infrared
+            msg = f"a_ebv of band {band!r} must be a number from 0, got {number}."
+            raise ValueError(msg)
+    for key in ("depth", "softening"):
         for band, number in keys[key].items():
             if not 0 < number < inf:
                 msg = f"{key} of band {band!r} must be a number above 0, got {number}."
@@ -130,6 +135,17 @@ def _check_distinct(columns: Mapping[str, Keys]) -> None:
                     "write {band} where the pattern holds the band's name."
                 )
                 raise ValueError(msg)
+
+
+def _check_inputs(keys: Keys, columns: Mapping[str, Keys]) -> None:
+    """Extra inputs are columns of their own: with the redshift as input, a model would know it."""
+    taken = {name: band for band, names in columns.items() for name in names.values()}
+    taken |= {keys["redshift"]: "the redshift", keys["id"]: "the identity"}
+    for name in keys["extra"]:
+        if keys["extra"].count(name) > 1 or name in taken:
+            what = f"belongs to {taken[name]}" if name in taken else "is listed twice"
+            msg = f"extra must list further input columns, but {name!r} {what}; leave it out."
+            raise ValueError(msg)
 
 
 def _join(names: Collection[str]) -> str:

@@ -27,7 +27,7 @@ def read_toml(path: Path, what: str) -> tuple[dict[str, Any], str]:
         If there is no such file, or it is no TOML.
     """
     try:
-        source = path.read_text(encoding="utf-8")
+        source = path.read_text(encoding="utf-8-sig")  # some editors mark UTF-8
         return tomllib.loads(source), source
     except OSError as error:
         msg = f"{path}: expected {what} file, found none ({error.strerror or error})."

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from photoz.augment import Augmentation
 from photoz.blend import PhotozBlend, Pool
 from photoz.bundle import _manifest_hash, load_model, save_model
 from photoz.calibration import Calibration
@@ -396,3 +397,12 @@ def test_a_band_in_which_nothing_was_observed_is_not_exported(model, tmp_path):
         save_model(fitted, tmp_path / "bundle")
 
     assert not list(tmp_path.iterdir())
+
+
+def test_settings_out_of_numpy_are_exported(model, test_photometry, tmp_path):
+    fitted = copy(model)
+    fitted.augment = Augmentation(noise_copies=np.int64(2), noise_scale=np.float32(0.5))
+
+    loaded = load_model(save_model(fitted, tmp_path / "bundle"))
+
+    assert loaded.augment == fitted.augment

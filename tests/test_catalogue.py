@@ -24,6 +24,7 @@ from photoz.catalogue import (
     write,
 )
 from photoz.catalogue.parquet import ParquetTable
+from photoz.catalogue.reading import from_columns
 from photoz.errors import InputError
 from photoz.mock import make_mock_catalogue
 from photoz.photometry import State
@@ -654,3 +655,16 @@ def test_magnitudes_without_errors_are_told_that_a_number_will_do(tmp_path):
 
     assumed = Survey(bands=["g", "r"], magnitude="{band}", error=0.1, redshift="z")
     assert_allclose(read(path, assumed, training=True).photometry.magnitude_error, 0.1)
+
+
+def test_masked_columns_are_missing(columns):
+    """Those of an astropy table, whatever number stands under the mask."""
+    masked = {
+        name: np.ma.masked_array(values, mask=np.arange(N) < 20)
+        for name, values in columns.items()
+        if name in ("mag_g", "redshift")
+    }
+    found = from_columns({**columns, **masked}, LSST)
+
+    assert (found.photometry.state[:20, 1] == State.NOT_OBSERVED).all()
+    assert np.isnan(found.z_spec).tolist() == (np.arange(N) < 20).tolist()

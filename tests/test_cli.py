@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from copy import copy
 from pathlib import Path
 from types import ModuleType
 
@@ -325,3 +326,15 @@ def test_skipped_input_is_listed_and_ends_with_status_3(command, bundle, catalog
     assert json.loads(shown)["galaxies"] == 700
     assert json.loads(shown)["skipped"][0].startswith("in/a.parquet: expected Parquet")
     assert "photoz: skipped in/a.parquet" in error
+
+
+def test_evaluate_tells_of_a_band_that_is_not_there(command, model, catalogue_file, tmp_path):
+    flexible = copy(model)
+    flexible.optional_bands = ("g",)
+    save_model(flexible, tmp_path / "flexible")
+    table = pq.read_table(catalogue_file)
+    pq.write_table(table.drop_columns("mag_g"), "other.parquet")
+
+    _, _, error = command("evaluate", tmp_path / "flexible", "other.parquet", "--json")
+
+    assert "band g is observed in no row (mag_g and mag_err_g)" in error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from photoz.errors import InputError
@@ -285,3 +285,46 @@ def expected_failures(estimator):
 )
 def test_scikit_learn_contract(estimator, check):
     check(estimator)
+
+
+@each
+def test_galaxies_of_no_weight_change_nothing(name):
+    """Neither the grid nor the scale of the inputs."""
+    X, z_spec = TRAIN
+    wild = np.full((40, X.shape[1]), -99, dtype=X.dtype), np.full(40, 1.9)
+    both = np.concatenate([X, wild[0]]), np.concatenate([z_spec, wild[1]])
+    weight = np.repeat([1.0, 0.0], [len(X), 40])
+
+    found, expected = (
+        estimator_for_tests(name, random_state=0).fit(*rows, **given).predict_pdf(TEST[0])
+        for rows, given in ((both, {"sample_weight": weight}), (TRAIN, {}))
+    )
+
+    assert_array_equal(found.density, expected.density)
+
+
+def test_too_few_galaxies_with_weight_are_an_error():
+    weight = np.r_[1.0, np.zeros(len(TRAIN[1]) - 1)]
+
+    with pytest.raises(InputError, match="expected 2 galaxies or more with a weight above 0"):
+        estimator_for_tests("forest").fit(*TRAIN, sample_weight=weight)
+
+
+@each
+def test_validation_redshifts_beyond_the_grid_are_an_error(name):
+    with pytest.raises(InputError, match="validation must hold redshifts from 0 to z_max = 2"):
+        estimator_for_tests(name).fit(*TRAIN, validation=(TEST[0][:5], np.full(5, 9.0)))
+
+
+@each
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, np.random.RandomState(0)])
+def test_a_seed_that_is_none_is_an_error_of_every_family(name, seed):
+    with pytest.raises(InputError, match="random_state must be a whole number, at least 0"):
+        estimator_for_tests(name).set_params(random_state=seed).fit(*TRAIN)
+
+
+def test_parameters_out_of_numpy_are_saved(tmp_path):
+    estimator = estimator_for_tests("forest", n_trees=np.int64(3), max_features=np.float32(0.5))
+    estimator.fit(*TRAIN).save(tmp_path)
+
+    assert type(estimator).load(tmp_path).n_trees == 3

@@ -136,3 +136,34 @@ def test_condition_of_another_length_is_an_error(sample):
     z_spec, pz, _ = sample
     with pytest.raises(InputError, match=r"condition 'r' must have shape \(900,\), got \(2,\)"):
         evaluate(z_spec, pz, conditions={"r": [20.0, 21.0]})
+
+
+def test_masked_values_are_unknown(sample):
+    z_spec, pz, _ = sample
+    mask = np.arange(len(z_spec)) < 50
+    size = np.ma.masked_array(np.where(mask, 99.0, z_spec), mask=mask)
+
+    cells = evaluate(z_spec, pz, n_bootstrap=5, conditions={"size": size}).cells
+
+    assert {cell.n_galaxies for cell in cells if cell.label == "unknown"} == {50}
+    with pytest.raises(InputError, match=r"z_spec must be finite .* found 50 values that are not"):
+        evaluate(np.ma.masked_array(z_spec, mask=mask), pz)
+
+
+def test_objects_are_numbers_or_words(sample):
+    z_spec, pz, _ = sample
+    words = np.array(["a", "b", None] * len(z_spec), dtype=object)[: len(z_spec)]
+    given = {"number": z_spec.astype(object), "word": words}
+
+    cells = evaluate(z_spec, pz, n_bootstrap=5, groups=words, conditions=given).cells
+
+    labels = [cell.label for cell in cells if cell.condition == "word"]
+    assert labels == ["a", "b", "unknown"]
+    assert sum(cell.condition == "number" for cell in cells) == 3
+
+
+def test_groups_of_another_shape_are_told(sample):
+    z_spec, pz, _ = sample
+
+    with pytest.raises(InputError, match=r"groups must have shape \(\d+,\), got \(\d+, 1\)"):
+        evaluate(z_spec, pz, groups=z_spec[:, np.newaxis])

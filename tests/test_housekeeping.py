@@ -37,6 +37,8 @@ def add_run(client, experiment, tmp_path):
 
     def add(name, status="FINISHED", days=100, **tags):
         end = int(1e3 * time.time()) - days * DAY
+        tags = {"photoz_version": "0.1"} | tags
+        tags = {key: value for key, value in tags.items() if value is not None}
         run = client.create_run(experiment, start_time=end, run_name=name, tags=tags).info.run_id
         (tmp_path / "note.txt").write_text(name)
         client.log_artifact(run, tmp_path / "note.txt")
@@ -156,6 +158,7 @@ def test_what_came_to_nothing_is_found_once_it_is_old(client, add_run):
     }
     add_run("new", "FAILED", days=10)
     add_run("good")
+    add_run("of others, who may want to go on with it", "KILLED", photoz_version=None)
 
     found = find_old_runs(client, timedelta(days=30))
 

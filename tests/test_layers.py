@@ -14,7 +14,7 @@ from photoz.estimators import ESTIMATORS
 PACKAGE = Path(__file__).parents[1] / "photoz"
 
 LAYERS = """
-errors quantile_form
+errors plain_json quantile_form
 weights
 pdf download process threads environment survey_checks integrity toml_file
 columns

@@ -22,14 +22,17 @@ class Spy(TrainzPhotoz):
         super()._fit(train, validation, on_step)
 
 
-def spy(mock, features=None, augment=None, **fit):
-    model = PhotozModel(
+def unfitted(features=None, augment=None):
+    return PhotozModel(
         load_survey("lsst"),
         features or PhotometricFeatures(),
         augment or Augmentation(noise_copies=2),
         Spy(z_max=5.0, n_z=51, random_state=0),
     )
-    return model.fit(mock.photometry, mock.z_spec, **fit)
+
+
+def spy(mock, features=None, augment=None, **fit):
+    return unfitted(features, augment).fit(mock.photometry, mock.z_spec, **fit)
 
 
 def test_photometry_beats_n_of_z(model, mock, test_photometry):
@@ -146,3 +149,32 @@ def test_other_bands_are_refused(model):
 
 def test_zero_galaxies_give_zero_densities(model, test_photometry):
     assert len(model.predict_pdf(test_photometry[:0])) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"z_spec": np.ones(70)}, r"z_spec must hold one value for each of the 60 galaxies, got"),
+        ({"z_spec": np.ones(50)}, r"shape \(50,\); choose the same rows of both"),
+        ({"sample_weight": np.ones(70)}, "sample_weight must hold one value for each of the 60"),
+        ({"reliability": np.ones(70)}, "reliability must hold 60 probabilities"),
+    ],
+)
+def test_redshifts_of_other_rows_are_refused(mock, given, message):
+    arguments = {"z_spec": mock.z_spec[:60], **given}
+
+    with pytest.raises(InputError, match=message):
+        unfitted().fit(mock.photometry[:60], **arguments)
+
+
+def test_one_reliability_may_stand_for_all(mock):
+    seen = spy(mock, reliability=0.9).estimator.seen
+
+    assert_array_equal(seen.reliability, np.full(3 * len(mock), 0.9))
+
+
+def test_galaxies_of_other_bands_are_refused():
+    other = make_mock_catalogue(60, bands=("g", "r", "i"), random_state=0)
+
+    with pytest.raises(InputError, match="extra columns u, g, r, i, z, y, found g, r, i; give"):
+        unfitted().fit(other.photometry, other.z_spec)

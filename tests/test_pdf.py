@@ -352,3 +352,35 @@ def test_equal_quantiles_at_an_end_of_the_grid_stay_a_density():
 def test_quantiles_of_another_form_are_refused(levels, quantiles, message):
     with pytest.raises(ValueError, match=message):
         RedshiftPDF.from_quantiles(GRID, levels, quantiles)
+
+
+@pytest.mark.parametrize("factor", [1e-60, 1e-300, 1e60])
+def test_likelihoods_of_any_size_keep_their_shape(factor):
+    """Those of a template fit, exp(-chi2 / 2), are far beyond single precision."""
+    likelihood = np.exp(-0.5 * ((GRID - 1) / 0.05) ** 2)[np.newaxis]
+
+    assert_allclose(
+        RedshiftPDF.from_weights(GRID, factor * likelihood).density,
+        RedshiftPDF.from_weights(GRID, likelihood).density,
+        atol=1e-5,
+    )
+
+
+def test_a_mixture_beyond_the_grid_is_cut_off_there():
+    pz = gaussians([3.5, -1.0, 1.0], [0.03, 0.05, 0.05])
+    exact = norm.ppf(0.5 * (norm.cdf(0, -1, 0.05) + norm.cdf(3, -1, 0.05)), -1, 0.05)
+
+    assert pz.median()[0] > 2.99
+    assert pz.median()[1] < max(exact, 0) + 0.01
+    assert_allclose(pz.median()[2], 1, atol=1e-6)
+
+
+def test_mixtures_without_weight_become_flat():
+    pz = RedshiftPDF.from_mixture(GRID, np.zeros((1, 1)), np.ones((1, 1)), np.full((1, 1), 0.1))
+
+    assert_allclose(pz.density, 1 / 3, rtol=1e-5)
+
+
+def test_n_of_z_without_weight_is_an_error():
+    with pytest.raises(ValueError, match="weights must have a sum above 0, got 0"):
+        gaussians([1.0], [0.1]).n_of_z([0.0])

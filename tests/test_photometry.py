@@ -4,7 +4,10 @@ import math
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from astropy.io import fits
+from astropy.table import Table
 from numpy.testing import assert_allclose, assert_array_equal
 
 from photoz.errors import InputError
@@ -367,3 +370,57 @@ def test_with_depth_fills_only_what_is_unknown():
     assert filled.flux_error[0] == photometry.flux_error[0]
     assert filled.flux_error[1] == 7.0
     assert np.isnan(filled.flux_error[2])
+
+
+@pytest.mark.parametrize(
+    ("survey", "value", "error"),
+    [
+        (FLUXES.model_copy(update={"flux_unit": "Jy", "not_detected": (0.0,)}), 3e-8, 2e-9),
+        (IVARS.model_copy(update={"not_observed": (0.0,)}), 4000.0, 5e-6),
+        (MAGNITUDES.model_copy(update={"not_observed": (0.0,)}), 20.0, 5e-5),
+    ],
+)
+def test_a_sentinel_of_zero_is_met_by_zero_alone(survey, value, error):
+    """Fluxes in Jy, inverse variances and errors of bright galaxies are all close to it."""
+    photometry, implausible = convert(survey, [value, 0.0], [error, error])
+
+    assert photometry.state[0, 0] == DET
+    assert photometry.state[1, 0] != DET
+    assert implausible == {}
+
+
+def test_columns_of_no_band_are_told_even_where_every_band_is_optional():
+    with pytest.raises(InputError, match="expected the columns 'mag_g', 'mag_err_g', found 0"):
+        photometry_from_columns({"0": [20.0]}, MAGNITUDES, optional_bands=["g"])
+
+
+def test_a_missing_extra_column_holds_a_declared_sentinel():
+    survey = Survey(bands=["g"], extra=["size"])
+    photometry, implausible = convert(survey, [20.0] * 3, [0.1] * 3, size=[-99.0, 0.0, 99.0])
+
+    assert_array_equal(photometry.extra[:, 0], [NAN, 0, 99])
+    assert implausible == {}
+
+
+@pytest.mark.parametrize("container", ["frame", "arrow", "astropy", "records", "fits"])
+def test_columns_may_come_in_any_table(container):
+    columns = {"mag_g": np.array([20.0, 21.0]), "mag_err_g": np.array([0.1, 0.2])}
+    records = np.rec.fromarrays(list(columns.values()), names=list(columns))
+    table = {
+        "frame": lambda: pd.DataFrame(columns),
+        "arrow": lambda: pa.table(columns),
+        "astropy": lambda: Table(columns, masked=True),
+        "records": lambda: records,
+        "fits": lambda: fits.BinTableHDU(records).data,
+    }[container]()
+
+    photometry, _ = photometry_from_columns(table, MAGNITUDES)
+
+    assert_allclose(photometry.magnitude[:, 0], [20, 21])
+
+
+def test_masked_text_is_missing():
+    value = np.ma.masked_array(["20", "21"], mask=[False, True])
+    photometry, _ = convert(MAGNITUDES, [20.0, 20.0], [0.1, 0.1], mag_g=value)
+
+    assert photometry.state[:, 0].tolist() == [DET, NO]

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from copy import copy
 
 import mlflow
 import numpy as np
@@ -13,8 +14,10 @@ from mlflow.exceptions import MlflowException
 from pandas.testing import assert_frame_equal, assert_index_equal
 
 from photoz import kernels
+from photoz.adapters.pyfunc import PhotozPyfunc
 from photoz.augment import Augmentation
 from photoz.bundle import load_model, save_model
+from photoz.errors import InputError
 from photoz.estimators.boosting import BoostingPhotoz
 from photoz.estimators.network import NetworkPhotoz
 from photoz.features import PhotometricFeatures
@@ -205,3 +208,13 @@ def test_a_process_that_trained_nothing_and_trusts_no_pickle_predicts_the_same(
 
     medians = json.loads(fresh.stdout.splitlines()[-1])
     np.testing.assert_array_equal(medians, loaded.predict(frame)["photoz_z_median"])
+
+
+def test_an_array_without_names_is_no_catalogue(model, frame):
+    """MLflow drops what it does not know, and would be given no rows back."""
+    flexible = PhotozPyfunc()
+    flexible.model = copy(model)
+    flexible.model.optional_bands = model.survey.bands
+
+    with pytest.raises(InputError, match="expected the columns 'mag_u'"):
+        flexible.predict(None, pd.DataFrame(frame.to_numpy()))

@@ -271,3 +271,24 @@ def test_a_server_that_is_not_there_is_named_without_its_password(monkeypatch):
         list_versions(client)
 
     assert "Pa55w0rd" not in str(caught.value)
+
+
+def test_other_galaxies_of_the_same_numbers_prove_nothing(add, client, noise, rng):
+    promote(client, "photoz-mock", add(noise))
+    verdict = promote(client, "photoz-mock", add(rng.permutation(noise) - 1))
+
+    assert verdict.alias == "challenger"
+    assert "800 identities are shared with version 1, but their losses are" in verdict.grounds
+    assert "they seem to name other galaxies" in verdict.grounds
+
+
+def test_many_models_of_others_hide_none_of_ours(add, client, noise, command):
+    for number in range(101):
+        client.create_registered_model(f"aa-{number:03d}")
+    promote(client, "photoz-mock", add(noise))
+
+    assert [version.model for version in list_versions(client)] == ["photoz-mock"]
+    status, shown, _ = command("models")
+    assert status == 0
+    assert all(word in shown for word in ("photoz-mock", "champion", "0.03"))
+    assert "…" not in shown

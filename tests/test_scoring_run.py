@@ -584,3 +584,15 @@ def test_a_catalogue_without_the_ids_of_its_survey_is_told(model, named_file, tm
         "the catalogue has no column 'object_id'; objectId holds the numbers of its rows"
     ]
     assert pq.read_table(out)["objectId"].to_pylist() == [*range(700)]
+
+
+def test_a_band_that_the_catalogue_lacks_is_told(model, named_file, tmp_path):
+    """Its error alone may have another name."""
+    table = pq.read_table(named_file)
+    names = ["MAGERR_G" if name == "mag_err_g" else name for name in table.column_names]
+    pq.write_table(table.rename_columns(names), named_file)
+    flexible, told = copy(model), []
+    flexible.optional_bands = ("g",)
+    score_catalogue(flexible, named_file, tmp_path / "out.parquet", on_message=told.append)
+
+    assert told == ["band g counts as not observed: there is no column mag_err_g"]

@@ -163,3 +163,51 @@ def test_committed_experiments_are_valid(name):
 
     file = Path(__file__).parent.parent / "experiments" / f"{name}.toml"
     assert Experiment.from_toml(file).name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[features]\nextra = ["redshift"]', "'redshift' belongs to the redshift"),
+        ('[features]\nextra = ["w"]\n', "'w' is the weight or the reliability of"),
+    ],
+)
+def test_what_a_model_must_not_know_is_no_input(tmp_path, text, message):
+    minimal = MINIMAL.replace("[catalogue]", '[catalogue]\nweight = "w"')
+
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, minimal + text).load_survey()
+
+
+def test_one_extra_column_needs_no_list(tmp_path):
+    assert read(tmp_path, MINIMAL + '[features]\nextra = "size"\n').features.extra == ("size",)
+
+
+def test_a_mark_of_utf_8_is_no_mistake(tmp_path):
+    (tmp_path / "mock.toml").write_text(MINIMAL, encoding="utf-8-sig")
+
+    assert Experiment.from_toml(tmp_path / "mock.toml").name == "mock"
+
+
+def test_an_empty_path_is_refused():
+    with pytest.raises(InputError, match="path must name a file, a folder or a glob, got an empt"):
+        Experiment(name="mock", catalogue={"path": "", "survey": "lsst"})
+
+
+def test_a_name_that_is_no_word_is_explained(tmp_path):
+    """The stem of the file, where it gives none."""
+    (tmp_path / "my survey.toml").write_text(MINIMAL)
+
+    with pytest.raises(
+        InputError, match=r"name must be letters, digits, .* got 'my survey'; give"
+    ):
+        Experiment.from_toml(tmp_path / "my survey.toml")
+
+
+def test_a_floor_is_no_member_of_a_blend(tmp_path):
+    text = (
+        MINIMAL + '[estimators.forest]\n[estimators.knn]\n[estimators.blend]\nmembers = ["knn"]\n'
+    )
+
+    with pytest.raises(InputError, match="blend member 'knn' is a floor to compare with"):
+        read(tmp_path, text)

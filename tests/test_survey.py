@@ -118,6 +118,10 @@ def test_columns_needed_hold_extinction_and_extra_once():
             "extinction and ebv contradict",
         ),
         ({"bands": GR, "not_observed": [99.0], "not_detected": [99.0]}, "both list 99.0"),
+        ({**FLUX, "ebv": "ebv", "a_ebv": {"g": 3.2, "r": -1.0}}, "'r' must be a number from 0"),
+        ({"bands": GR, "extra": ["redshift"]}, "'redshift' belongs to the redshift; leave it out"),
+        ({"bands": GR, "extra": ["mag_g"]}, "extra must list .* 'mag_g' belongs to g"),
+        ({"bands": GR, "extra": ["size", "size"]}, "'size' is listed twice"),
         (
             {"bands": GR, "not_observed": [math.nan], "not_detected": [math.nan]},
             "both list nan",
@@ -200,3 +204,15 @@ def test_a_survey_may_be_given_as_keys_or_as_itself():
 
     assert load_survey(survey) is survey
     assert Survey(**{**survey.model_dump(), "columns": {"g": BandColumns(error="e")}}).columns
+
+
+def test_dust_need_not_dim_every_band():
+    assert Survey(**FLUX, ebv="ebv", a_ebv={"g": 3.2, "r": 0.0}).a_ebv["r"] == 0
+
+
+@pytest.mark.parametrize("kinds", [("flux_error", "flux_ivar"), ("flux_ivar", "flux_error")])
+def test_one_band_may_have_errors_of_another_kind(kinds):
+    pattern, other = kinds
+    keys = {"flux": "f_{band}", pattern: "e_{band}", "columns": {"r": {other: "x_r"}}}
+
+    assert Survey(bands=GR, **keys).columns_needed() == ["f_g", "e_g", "f_r", "x_r"]

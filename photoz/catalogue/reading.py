@@ -14,9 +14,9 @@ from photoz.catalogue.base import to_array
 from photoz.catalogue.files import Paths, describe
 from photoz.catalogue.tables import find_columns, read_columns
 from photoz.catalogue.where import RowFilter
-from photoz.columns import as_numbers, missing_columns
+from photoz.columns import as_numbers, missing_columns, unmasked
 from photoz.errors import InputError
-from photoz.photometry import Photometry, State, photometry_from_columns
+from photoz.photometry import Photometry, photometry_from_columns
 from photoz.survey import Survey
 
 __all__ = ["Catalogue", "from_columns", "read"]
@@ -167,7 +167,7 @@ def from_columns(
     if not set(needed) <= set(columns):
         msg = f"{missing_columns(needed, columns)}; name the right ones in the survey."
         raise InputError(msg)
-    arrays = {name: np.asarray(columns[name]) for name in [*needed, *helpful] if name in columns}
+    arrays = {name: unmasked(columns[name]) for name in [*needed, *helpful] if name in columns}
     n_rows = len(next(iter(arrays.values()), ()))
     catalogue = _convert(arrays, n_rows, survey, (), optional_bands)
     return _training_rows(catalogue, optional_bands) if training else catalogue
@@ -267,12 +267,8 @@ def _training_rows(catalogue: Catalogue, optional_bands: Collection[str]) -> Cat
             "mend the catalogue or the survey."
         )
         raise InputError(msg)
-    unused = (catalogue.photometry.state == State.NOT_OBSERVED).all(axis=0)
-    bands = [
-        band
-        for band, is_unused in zip(catalogue.photometry.bands, unused, strict=True)
-        if is_unused and band not in optional_bands
-    ]
+    unused = catalogue.photometry.unobserved_bands
+    bands = [band for band in unused if band not in optional_bands]
     if bands:
         msg = (
             f"band {', '.join(bands)} is observed in no row"

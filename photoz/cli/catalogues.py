@@ -184,12 +184,16 @@ def evaluate(
     from photoz.survey import load_survey
 
     fitted = load_fitted(model)
+    described = load_survey(survey) if survey else fitted.survey
     galaxies = read(
         catalogue,
-        load_survey(survey) if survey else fitted.survey,
+        described,
         training=True,
         optional_bands=fitted.optional_bands,
     )
+    for band in galaxies.photometry.unobserved_bands:
+        columns = " and ".join(described.band_columns(band).names())
+        warn(f"band {band} is observed in no row ({columns}); if it should be, mend the survey")
     seen = fitted.seen_in_training(galaxies.photometry)
     n_seen = int(seen.sum())
     if n_seen:

@@ -19,6 +19,7 @@ from photoz.errors import InputError
 
 __all__ = ["data", "experiment", "report"]
 
+_REPORT = "report.json"
 _SHOWN = {
     "cde_loss": "CDE loss",
     "crps": "CRPS",
@@ -129,7 +130,8 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Print the held-out metrics of a finished experiment."""
-    file = directory / "report.json"
+    directory = directory.parent if directory.name == _REPORT else directory
+    file = directory / _REPORT
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         table = _metrics_table(content)

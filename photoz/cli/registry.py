@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from photoz.cli.app import OUT, AsJson, app
@@ -40,21 +41,30 @@ def models(name: ModelName = None, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(version) for version in versions]))
         return
-    table = Table("model", "version", "aliases", "family", "registered", *_SHOWN.values())
-    for version in versions:
-        metrics = (version.metrics.get(metric) for metric in _SHOWN)
-        table.add_row(
-            version.model,
-            version.version,
-            ", ".join(version.aliases),
-            version.family,
-            version.created[:16].replace("T", " "),
-            *("–" if value is None else f"{value:.4g}" for value in metrics),
-        )
-    OUT.print(table)
+    for model in dict.fromkeys(version.model for version in versions):
+        OUT.print(_table(model, [version for version in versions if version.model == model]))
     for version in versions:
         if {"champion", "challenger"} & set(version.aliases):
             typer.echo(f"{version.model} version {version.version}: {version.grounds}")
+
+
+def _table(model: str, versions: list[ModelVersion]) -> Table:
+    """Versions of one model, without cutting a word on lines of 80 characters."""
+    table = Table(title=model, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    table.add_column("aliases", min_width=len("challenger"))
+    for name in ("family", "registered", *_SHOWN.values()):
+        table.add_column(name, no_wrap=True)
+    for version in versions:
+        metrics = (version.metrics.get(metric) for metric in _SHOWN)
+        table.add_row(
+            f"v{version.version}",
+            ", ".join(version.aliases),
+            version.family,
+            version.created[:10],
+            *("–" if value is None else f"{value:.4g}" for value in metrics),
+        )
+    return table
 
 
 @app.command()

@@ -15,9 +15,11 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from photoz.errors import InputError
 from photoz.estimators.limits import Limits, OneOf
-from photoz.estimators.rows import Rows, check_on_grid
+from photoz.estimators.rows import FEWEST, Rows, check_on_grid
 from photoz.pdf import FloatArray, RedshiftPDF
+from photoz.plain_json import plain_value
 from photoz.resolution import n_points
 from photoz.weights import check_reliability, check_weight
 
@@ -32,10 +34,11 @@ Validation = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike
 Point = Literal["median", "mode", "mean"]
 
 
-_GRID_LIMITS = {
+_COMMON_LIMITS = {
     "z_max": Limits(0, above=True, none="to follow from the training redshifts"),
     # The forest keeps the redshifts of its leaves as two bytes each.
     "n_z": Limits(3, 2**16, whole=True, none="for steps of 0.004 or finer"),
+    "random_state": Limits(0, 2**32 - 1, whole=True, none="for another one each time"),
 }
 
 
@@ -137,7 +140,7 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         InputError
             If it may not.
         """
-        limits = {**_GRID_LIMITS, **cls.limits}
+        limits = {**_COMMON_LIMITS, **cls.limits}
         if name in limits:
             limits[name].check(name, value)
 
@@ -207,15 +210,16 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
             y,
             dtype=np.float32,
             ensure_all_finite="allow-nan",
-            ensure_min_samples=2,
+            ensure_min_samples=FEWEST,
             y_numeric=True,
         )
         z_spec = np.asarray(target, dtype=np.float64)
-        self.z_grid_ = _make_grid(z_spec, self.z_max, self.n_z)
-        self.tuned_ = {}
-        check_on_grid(z_spec, self.z_grid_[-1])
         weight = check_weight(sample_weight, len(z_spec))
-        train = Rows(features, z_spec, weight, _checked_reliability(reliability, len(z_spec)))
+        right = _checked_reliability(reliability, len(z_spec))
+        train = Rows(features, z_spec, weight, right).with_weight()
+        self.z_grid_ = _make_grid(train.z_spec, self.z_max, self.n_z)
+        self.tuned_ = {}
+        check_on_grid(train.z_spec, self.z_grid_[-1])
         self._fit(train, self._check_validation(validation), on_step)
         return self
 
@@ -265,7 +269,8 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
             "n_z": len(self.z_grid_),
             "n_features": self.n_features_in_,
         }
-        (directory / "estimator.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+        text = json.dumps(state, indent=1, default=plain_value)
+        (directory / "estimator.json").write_text(text, encoding="utf-8")
         self._save(directory)
 
     @classmethod
@@ -299,6 +304,12 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
             raise ValueError(msg)
         # A truth beyond the grid is scored as a miss elsewhere; here it would only be noise.
         inside = (z_spec >= 0) & (z_spec <= self.z_grid_[-1])
+        if not inside.any():
+            msg = (
+                f"validation must hold redshifts from 0 to z_max = {self.z_grid_[-1]:.6g}, found "
+                "none; raise z_max, or leave validation out."
+            )
+            raise InputError(msg)
         given = validation[2] if len(validation) > 2 else None
         reliability = _checked_reliability(given, len(X))
         return Rows(X, z_spec, np.ones(len(X)), reliability)[inside]

@@ -266,7 +266,7 @@ class ForestPhotoz(PhotozEstimator):
         count = times[group[rows]]
         tree = DecisionTreeRegressor(
             min_samples_leaf=self.min_leaf,
-            max_features=self.max_features,
+            max_features=float(self.max_features),
             random_state=int(generator.integers(2**31)),
         )
         tree.fit(train.X[rows], target[rows], sample_weight=count)

@@ -211,9 +211,7 @@ class NetworkPhotoz(PhotozEstimator):
         if rows.reliability is not None:
             right = np.clip(rows.reliability, 1e-6, 1 - 1e-6)
             columns += [np.log(right), np.log((1 - right) * n_of_z_at(rows, self.z_grid_))]
-        # A batch of rows without weight would have no mean.
-        used = rows.weight > 0
-        return [column[used].astype(np.float32) for column in columns]
+        return [column.astype(np.float32) for column in columns]
 
     def _save(self, directory: Path) -> None:
         networks = self.networks_

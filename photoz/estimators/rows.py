@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from photoz.errors import InputError
 from photoz.pdf import FloatArray
 
-__all__ = ["Rows", "check_on_grid"]
+__all__ = ["FEWEST", "Rows", "check_on_grid"]
+
+FEWEST = 2
+"""Galaxies that a fit takes at least."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,23 @@ class Rows:
     def __getitem__(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Rows:
         reliability = None if self.reliability is None else self.reliability[rows]
         return Rows(self.X[rows], self.z_spec[rows], self.weight[rows], reliability)
+
+    def with_weight(self) -> Rows:
+        """Rows that count: others must not shape the grid or the scale of the inputs either.
+
+        Raises
+        ------
+        InputError
+            If fewer than two are left.
+        """
+        used = self.weight > 0
+        if used.all():
+            return self
+        if np.count_nonzero(used) < FEWEST:
+            msg = f"expected {FEWEST} galaxies or more with a weight above 0, got {used.sum()}."
+            raise InputError(msg)
+        kept = self[used]
+        return replace(kept, weight=kept.weight / kept.weight.mean())
 
 
 def check_on_grid(z_spec: FloatArray, z_max: float) -> None:

@@ -145,7 +145,8 @@ class Task:
         chunk
             The first piece of a catalogue.
         tell
-            Called with each column of which most values are implausible.
+            Called with each column of which most values are implausible, and with each band
+            that the catalogue lacks.
 
         Raises
         ------
@@ -169,6 +170,12 @@ class Task:
                 "survey (--survey)."
             )
             raise InputError(msg)
+        for band in self.model.optional_bands:
+            needed = self.survey.columns_needed([band])
+            missing = [name for name in needed if name not in head.column_names]
+            if missing:
+                lacking = ", ".join(missing)
+                tell(f"band {band} counts as not observed: there is no column {lacking}")
         for text in doubts:
             tell(f"{text}, not observed therefore; check the survey's unit and sentinels")
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlparse
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
 
+from photoz.tracking.paging import pages
+from photoz.tracking.registry import VERSION_TAG
+
 __all__ = ["OldRun", "find_old_runs", "remove_run"]
+
+# A store may hold the runs of others, which are none of our business.
+_OURS = f"tags.{VERSION_TAG} LIKE '%'"
 
 # How MLflow is asked for what came to nothing.
 _FILTERS = {
@@ -53,8 +58,8 @@ class OldRun:
 def find_old_runs(client: MlflowClient, age: timedelta) -> list[OldRun]:
     """Runs that failed, were killed or pruned, and ended longer ago than `age`.
 
-    The trials of such a run go with it. A run that a registered model came from stays, with
-    its model.
+    Runs that this package did not make are left alone. The trials of a run go with it. A run
+    that a registered model came from stays, with its model.
 
     Parameters
     ----------
@@ -64,11 +69,11 @@ def find_old_runs(client: MlflowClient, age: timedelta) -> list[OldRun]:
         Runs that ended since are left alone.
     """
     before = int(1e3 * (datetime.now(UTC) - age).timestamp())
-    kept = {version.run_id for version in _pages(client.search_model_versions)}
+    kept = {version.run_id for version in pages(client.search_model_versions)}
     found: dict[str, OldRun] = {}
-    for experiment in _pages(client.search_experiments):
+    for experiment in pages(client.search_experiments):
         for reason, condition in _FILTERS.items():
-            asked = f"{condition} AND attributes.end_time < {before}"
+            asked = f"{condition} AND {_OURS} AND attributes.end_time < {before}"
             for run in _runs(client, experiment, asked):
                 if run.info.run_id in kept:
                     continue
@@ -97,7 +102,7 @@ def remove_run(client: MlflowClient, run: OldRun) -> None:
 
 
 def _old_run(client: MlflowClient, experiment: Experiment, run: Run, reason: str) -> OldRun:
-    models = _pages(
+    models = pages(
         client.search_logged_models,
         experiment_ids=[experiment.experiment_id],
         filter_string=f"source_run_id = '{run.info.run_id}'",
@@ -128,19 +133,8 @@ def _local_folder(uri: str, name: str) -> Path | None:
 
 
 def _runs(client: MlflowClient, experiment: Experiment, condition: str) -> Iterator[Run]:
-    return _pages(
+    return pages(
         client.search_runs,
         experiment_ids=[experiment.experiment_id],
         filter_string=condition,
     )
-
-
-def _pages(search: Callable[..., Any], **options: Any) -> Iterator[Any]:  # noqa: ANN401
-    """All results of a search, page after page."""
-    token = None
-    while True:
-        page = search(**options, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return

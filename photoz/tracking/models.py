@@ -24,6 +24,7 @@ from photoz.photometry import photometry_from_columns
 from photoz.prediction import prediction_columns
 from photoz.survey import Survey
 from photoz.tracking.store import Store
+from photoz.tracking.versions import registered_models
 
 __all__ = ["fetch_bundle", "log_bundle"]
 
@@ -116,10 +117,10 @@ def fetch_bundle(model: str, *, store: Store | None = None) -> Path:
             msg = f"{model} is no model of photoz: it holds no bundle."
             raise InputError(msg) from error
         except (MlflowException, OSError) as error:
-            there = ", ".join(item.name for item in client.search_registered_models()) or "none"
+            there = ", ".join(registered_models(client)) or "none"
             msg = (
-                f"{model} cannot be had from {store.uri} ({error}); "
-                f"the registered models there: {there}."
+                f"{model} cannot be had from {store.uri} ({error}); give a version or an alias, "
+                f"such as models:/NAME@champion; the registered models there: {there}."
             )
             raise InputError(without_password(msg)) from error
 

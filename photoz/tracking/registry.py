@@ -35,6 +35,9 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 """Alias of the newest version that has not been shown to be better than the champion."""
 
+VERSION_TAG = "photoz_version"
+"""Tag of every run of this package."""
+
 METRIC_TAG = "metric"
 """Tag of a run that names the metric of its search: models are compared by it."""
 
@@ -44,6 +47,9 @@ ROW_LOSSES = "out_of_fold.parquet"
 _LOSSES = ("log_loss", "cde_loss", "crps")
 _FEWEST_SHARED = 500
 _PROBABILITY = 0.95
+# Rank correlation of two models' losses of the same galaxies: .3 at the least, where 500 other
+# galaxies scatter by .045 about 0.
+_SAME_GALAXIES = 0.1
 _LONGEST_DESCRIPTION = 5000
 
 
@@ -146,8 +152,9 @@ def promote(client: MlflowClient, name: str, version: str, *, by_hand_of: str = 
 
     The losses of the version and of the champion are joined by the identities of galaxies
     that neither fit has seen, and their difference is resampled. The version is better where
-    at least 500 galaxies are shared and it is better in 95 per cent of the resamples. The
-    first version is the champion.
+    at least 500 galaxies are shared and it is better in 95 per cent of the resamples. Where
+    the losses of the two have nothing to do with each other, the identities name other
+    galaxies, and nothing is shown. The first version is the champion.
 
     Parameters
     ----------
@@ -193,6 +200,12 @@ def _compare(client: MlflowClient, name: str, version: str, champion: str) -> tu
         return False, (
             f"version {champion} shares {len(shared)} out-of-fold galaxies with it, at least "
             f"{_FEWEST_SHARED} are needed"
+        )
+    related = shared[loss].corr(shared[f"{loss}_champion"], method="spearman")
+    if not related >= _SAME_GALAXIES:
+        return False, (
+            f"{len(shared)} identities are shared with version {champion}, but their losses are "
+            f"unrelated (rank correlation {related:.2f}): they seem to name other galaxies"
         )
     result = compare(
         shared[loss],

@@ -23,7 +23,7 @@ from photoz.process import is_gone, process_name, uninterrupted
 from photoz.tracking.contents import Content, TrackedData
 from photoz.tracking.estimator_run import EstimatorRun, Shared, shown
 from photoz.tracking.pages import page_tags, run_colour
-from photoz.tracking.registry import METRIC_TAG, PREFIX, Verdict, promote
+from photoz.tracking.registry import METRIC_TAG, PREFIX, VERSION_TAG, Verdict, promote
 from photoz.tracking.store import MLRUNS, Store
 
 __all__ = ["Tracking"]
@@ -78,7 +78,7 @@ class Tracking:
             "dataset": data.name,
             "data_sha256": data.sha256,
             "split_sha256": data.split_sha256,
-            "photoz_version": photoz.__version__,
+            VERSION_TAG: photoz.__version__,
             "mlflow.user": user_name(),
         }
         if commit := git_commit():

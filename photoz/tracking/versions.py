@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion as RegisteredVersion
+from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from photoz.errors import InputError
+from photoz.tracking.paging import pages
 from photoz.tracking.registry import PREFIX
 
-__all__ = ["ModelVersion", "list_versions"]
+__all__ = ["ModelVersion", "list_versions", "registered_models"]
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ def list_versions(client: MlflowClient, name: str | None = None) -> list[ModelVe
     InputError
         If there is no such model.
     """
-    models = {model.name: model for model in client.search_registered_models()}
-    ours = sorted(known for known in models if known.startswith(PREFIX))
+    models = registered_models(client)
+    ours = sorted(models)
     if name is not None:
         full = name if name.startswith(PREFIX) else PREFIX + name
         if full not in ours:
@@ -81,9 +83,16 @@ def list_versions(client: MlflowClient, name: str | None = None) -> list[ModelVe
         _describe(client, version, models[model].aliases)
         for model in ours
         for version in sorted(
-            client.search_model_versions(f"name = '{model}'"), key=lambda it: -int(it.version)
+            pages(client.search_model_versions, filter_string=f"name = '{model}'"),
+            key=lambda it: -int(it.version),
         )
     ]
+
+
+def registered_models(client: MlflowClient) -> dict[str, RegisteredModel]:
+    """Registered models of this package by name."""
+    found = pages(client.search_registered_models, filter_string=f"name LIKE '{PREFIX}%'")
+    return {model.name: model for model in found}
 
 
 def _describe(
