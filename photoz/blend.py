@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from photoz.calibration import Calibration
 from photoz.features import PhotometricFeatures
-from photoz.model import PhotozModel
+from photoz.model import FittedModel, PhotozModel
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.photometry import Photometry
 from photoz.pooling import Pool
 from photoz.survey import Survey
 
-__all__ = ["PhotozBlend", "Pool"]
+__all__ = ["PhotozBlend", "Pool", "single_models"]
 
 
 class PhotozBlend:
@@ -128,3 +128,10 @@ class PhotozBlend:
         """
         seen = [member.seen_in_training(photometry) for member in self.members.values()]
         return np.asarray(np.any(seen, axis=0))
+
+
+def single_models(model: FittedModel) -> list[PhotozModel]:
+    """The members of a blend, or the model itself."""
+    if isinstance(model, PhotozBlend):
+        return list(model.members.values())
+    return [model] if isinstance(model, PhotozModel) else []

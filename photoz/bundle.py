@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import photoz
 from photoz.augment import Augmentation
-from photoz.blend import PhotozBlend, Pool
+from photoz.blend import PhotozBlend, Pool, single_models
 from photoz.calibration import Calibration
 from photoz.errors import InputError
 from photoz.estimators import estimator_name, get_estimator
 from photoz.features import PhotometricFeatures
+from photoz.golden import check_bands, golden_rows, replay
 from photoz.integrity import (
     check_files,
     check_replaceable,
@@ -28,7 +28,6 @@ from photoz.integrity import (
     unzip,
 )
 from photoz.model import FittedModel, PhotozModel
-from photoz.photometry import ZERO_POINT, Photometry, State
 from photoz.plain_json import plain_value
 from photoz.survey import Survey
 
@@ -38,8 +37,6 @@ FORMAT_VERSION = 1
 _MANIFEST = "manifest.json"
 _SEEN = "seen.bin"
 _MANIFEST_LIMIT = 64 * 2**20
-_GOLDEN_ROWS = 16
-_GOLDEN_TOLERANCE = 1e-3
 
 
 def save_model(model: FittedModel, path: str | Path) -> Path:
@@ -66,16 +63,16 @@ def save_model(model: FittedModel, path: str | Path) -> Path:
     """
     path = Path(path)
     check_replaceable(path, _MANIFEST)
-    _check_bands(model)
+    check_bands(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as work:
         directory = Path(work) / "bundle"
         directory.mkdir()
         manifest = _describe(model, directory)
-        seen = [member.seen for member in _members(model) if member.seen is not None]
+        seen = [member.seen for member in single_models(model) if member.seen is not None]
         if seen:
             np.unique(np.concatenate(seen)).astype("<u8").tofile(directory / _SEEN)
-        manifest["golden"] = _golden(model)
+        manifest["golden"] = golden_rows(model)
         manifest["files"] = {
             str(file.relative_to(directory).as_posix()): file_fingerprint(file)
             for file in sorted(directory.rglob("*"))
@@ -152,10 +149,10 @@ def _load_directory(directory: Path, *, verify: bool) -> PhotozModel | PhotozBle
         model = _restore(manifest, directory)
         if _SEEN in manifest["files"]:
             seen = np.fromfile(directory / _SEEN, dtype="<u8").astype(np.uint64)
-            for member in _members(model):
+            for member in single_models(model):
                 member.seen = seen
         if verify:
-            _replay(model, manifest["golden"], directory)
+            replay(model, manifest["golden"], directory)
     except (InputError, ImportError, MemoryError):
         raise
     except Exception as error:  # weights that are none can make a library raise anything
@@ -242,71 +239,6 @@ def _restore_model(content: Mapping[str, Any], survey: Survey, directory: Path) 
         Calibration.from_dict(calibration) if calibration else None,
     )
     return model.restore(content["provenance"])
-
-
-def _check_bands(model: FittedModel) -> None:
-    ranges = _training_range(model)
-    unknown = [band for band, ends in ranges.items() if not np.isfinite(ends).all()]
-    if unknown:
-        msg = (
-            f"no training galaxy was observed in {', '.join(unknown)}; fit the model again with a "
-            "survey without such bands."
-        )
-        raise InputError(msg)
-
-
-def _golden(model: FittedModel) -> dict[str, Any]:
-    """Made-up galaxies within the training range, and the densities that they get."""
-    generator = np.random.default_rng(0)
-    bands = model.survey.bands
-    ranges = _training_range(model)
-    low, high = (np.array([ranges[band][end] for band in bands]) for end in (0, 1))
-    magnitude = low + (high - low) * generator.random((_GOLDEN_ROWS, len(bands)))
-    flux = 10 ** (-0.4 * (magnitude - ZERO_POINT))
-    n_extra = len(model.survey.extra)
-    rows = {
-        "flux_njy": flux.tolist(),
-        "flux_error_njy": (0.05 * flux).tolist(),
-        "extra": generator.random((_GOLDEN_ROWS, n_extra)).tolist(),
-    }
-    density = model.predict_pdf(_golden_photometry(rows, model.survey)).density
-    return {**rows, "density": [[float(f"{p:.6g}") for p in row] for row in density]}
-
-
-def _golden_photometry(rows: Mapping[str, Any], survey: Survey) -> Photometry:
-    flux = np.array(rows["flux_njy"], dtype=np.float64)
-    return Photometry(
-        survey.bands,
-        flux,
-        np.array(rows["flux_error_njy"], dtype=np.float64),
-        np.full(flux.shape, State.DETECTED, dtype=np.uint8),
-        np.array(rows["extra"], dtype=np.float64).reshape(len(flux), len(survey.extra)),
-        survey.extra,
-    )
-
-
-def _training_range(model: FittedModel) -> dict[str, tuple[float, float]]:
-    return next(iter(_members(model))).training_range
-
-
-def _members(model: FittedModel) -> list[PhotozModel]:
-    if isinstance(model, PhotozBlend):
-        return list(model.members.values())
-    return [model] if isinstance(model, PhotozModel) else []
-
-
-def _replay(model: PhotozModel | PhotozBlend, golden: Mapping[str, Any], directory: Path) -> None:
-    expected: NDArray[np.float64] = np.array(golden["density"], dtype=np.float64)
-    density = model.predict_pdf(_golden_photometry(golden, model.survey)).density
-    peak = expected.max(axis=1, keepdims=True)
-    difference = float((np.abs(density - expected) / peak).max())
-    if not difference <= _GOLDEN_TOLERANCE:
-        msg = (
-            f"{directory} predicts its golden rows {difference:.2g} of the peak off, allowed are "
-            f"{_GOLDEN_TOLERANCE:g}; the libraries here differ from those it was made with "
-            f"({model.provenance.get('versions', 'unknown')})."
-        )
-        raise InputError(msg)
 
 
 def _manifest_hash(manifest: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from photoz.blend import PhotozBlend
+from photoz.blend import single_models
 from photoz.bundle import load_model
 from photoz.errors import InputError
 from photoz.estimators import estimator_name
@@ -82,12 +82,9 @@ def _of_report(report: Path) -> dict[str, dict[str, Any]]:
 
 
 def _of_bundle(bundle: Path) -> dict[str, dict[str, Any]]:
-    model = load_model(bundle)
-    members = model.members.values() if isinstance(model, PhotozBlend) else [model]
     return {
         estimator_name(member.estimator): _parameters(member)
-        for member in members
-        if isinstance(member, PhotozModel)
+        for member in single_models(load_model(bundle))
     }
 
 

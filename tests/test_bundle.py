@@ -399,7 +399,7 @@ def test_a_band_in_which_nothing_was_observed_is_not_exported(model, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_settings_out_of_numpy_are_exported(model, test_photometry, tmp_path):
+def test_settings_out_of_numpy_are_exported(model, tmp_path):
     fitted = copy(model)
     fitted.augment = Augmentation(noise_copies=np.int64(2), noise_scale=np.float32(0.5))
 

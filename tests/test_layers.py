@@ -27,7 +27,7 @@ pit_map temperature conformal pooling
 bootstrap datasets calibration estimators
 cells model sample settings_tables
 blend importance mixture_form progress settings study trials
-kernels
+golden kernels
 claim extension sampling
 search evaluation bundle samples prediction
 protocol plots scoring

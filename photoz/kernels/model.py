@@ -8,7 +8,7 @@ import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
-from photoz.blend import PhotozBlend
+from photoz.blend import PhotozBlend, single_models
 from photoz.calibration import Calibration
 from photoz.kernels.calibrated import Steps
 from photoz.kernels.densities import ROWS, densities_of, empty_block
@@ -112,7 +112,7 @@ def _used(blend: PhotozBlend) -> tuple[list[PhotozModel], Weights]:
 
 def _training(model: PhotozModel | PhotozBlend) -> tuple[FloatArray, Known]:
     """Softening of the luptitudes, and what is known of the training galaxies."""
-    first = next(iter(model.members.values())) if isinstance(model, PhotozBlend) else model
+    first = single_models(model)[0]
     low, high = np.array([first.training_range[band] for band in first.survey.bands]).T.copy()
     nothing = Occupancy(np.empty(0), np.empty(0), np.empty((0, 0, 0), dtype=bool))
     occupancy = first.occupancy or nothing

@@ -16,10 +16,10 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
 import photoz
-from photoz.blend import PhotozBlend
+from photoz.blend import single_models
 from photoz.bundle import load_model
 from photoz.errors import InputError, without_password
-from photoz.model import FittedModel, PhotozModel
+from photoz.model import FittedModel
 from photoz.photometry import photometry_from_columns
 from photoz.prediction import prediction_columns
 from photoz.survey import Survey
@@ -164,11 +164,9 @@ def _made_up_rows(survey: Survey) -> pd.DataFrame:
 
 def _requirements(model: FittedModel) -> list[str]:
     """What loading the model needs, in the versions that are installed."""
-    members = model.members.values() if isinstance(model, PhotozBlend) else [model]
     names = dict.fromkeys(_BASE)
-    for member in members:
-        if isinstance(member, PhotozModel):
-            names |= dict.fromkeys(_distributions(type(member.estimator)))
+    for member in single_models(model):
+        names |= dict.fromkeys(_distributions(type(member.estimator)))
     return [f"{name}=={_version(name)}" for name in names]
 
 

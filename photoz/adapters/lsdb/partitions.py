@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from photoz.blend import PhotozBlend
+from photoz.blend import PhotozBlend, single_models
 from photoz.bundle import load_model
 from photoz.errors import InputError
 from photoz.kernels import Compiled, compiled_for
@@ -96,8 +96,7 @@ def load_once(model: str, sha256: str) -> PhotozModel | PhotozBlend:
         msg = f"{model} is another bundle than the one this work began with; begin again."
         raise InputError(msg)
     known = load_model(model)
-    members = known.members.values() if isinstance(known, PhotozBlend) else [known]
-    for member in members:
+    for member in single_models(known):
         if "n_threads" in member.estimator.get_params(deep=False):
             member.estimator.set_params(n_threads=1)
     return known
