@@ -95,7 +95,8 @@ class Samples(FittedSamples):
 
     def describe(self) -> str:
         """Bands with the states of their measurements, rows left out and sizes, as text."""
-        state = np.concatenate([self.fitted.photometry.state, self.test.photometry.state])
+        parts = [part for part in (self.fitted, self.kept, self.test) if part is not None]
+        state = np.concatenate([part.photometry.state for part in parts])
         lines = ["band      detected  not detected  not observed"]
         for band, column in zip(self.survey.bands, state.T, strict=True):
             counts = [
@@ -107,7 +108,9 @@ class Samples(FittedSamples):
         lines += [f"{reason}: {count} rows left out" for reason, count in self.dropped.items()]
         lines += [f"{reason}: {count} measurements" for reason, count in self.implausible.items()]
         lines += [
-            f"{part}: {summary[f'n_{part}']} rows" for part in ("train", "validation", "test")
+            f"{part}: {summary[f'n_{part}']} rows"
+            for part in ("train", "validation", "conformal", "test")
+            if f"n_{part}" in summary
         ]
         return "\n".join(lines)
 

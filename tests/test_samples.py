@@ -150,6 +150,7 @@ def test_galaxies_kept_for_conformal_coverage_are_seen_by_nothing_else(catalogue
     assert len(samples.kept) / len(whole.fitted) == pytest.approx(share, abs=0.06)
     assert samples.test_id.tolist() == whole.test_id.tolist()
     assert samples.summary()["n_conformal"] == len(samples.kept)
+    assert f"conformal: {len(samples.kept)} rows" in samples.describe()
     assert len(samples.folds) == len(samples.fitted_id) == len(samples.fitted)
 
 
