@@ -338,3 +338,17 @@ def test_evaluate_tells_of_a_band_that_is_not_there(command, model, catalogue_fi
     _, _, error = command("evaluate", tmp_path / "flexible", "other.parquet", "--json")
 
     assert "band g is observed in no row (mag_g and mag_err_g)" in error
+
+
+def test_evaluate_counts_measurements_that_are_none(command, bundle, catalogue_file):
+    table = pq.read_table(catalogue_file)
+    place = table.column_names.index("mag_err_g")
+    errors = table["mag_err_g"].to_numpy().copy()
+    errors[:30] = 0
+    pq.write_table(table.set_column(place, "mag_err_g", pa.array(errors)), "other.parquet")
+
+    _, shown, _ = command("evaluate", bundle, "other.parquet", "--json")
+    _, text, _ = command("evaluate", bundle, "other.parquet")
+
+    assert json.loads(shown)["implausible"] == {"mag_g: implausible value": 30}
+    assert "not observed: 30 measurements (mag_g: implausible value)" in text

@@ -211,7 +211,11 @@ def evaluate(
         np.asarray(galaxies.z_spec), fitted.predict_pdf(galaxies.photometry)
     )
     if as_json:
-        counts = {"n_seen_in_training": n_seen, "dropped": galaxies.dropped}
+        counts = {
+            "n_seen_in_training": n_seen,
+            "dropped": galaxies.dropped,
+            "implausible": galaxies.implausible,
+        }
         typer.echo(json.dumps({**result.to_dict(), **counts}))
         return
     table = Table("metric", "value", "95 % interval", title=f"{len(galaxies)} galaxies")
@@ -221,6 +225,8 @@ def evaluate(
     OUT.print(table)
     for reason, count in galaxies.dropped.items():
         typer.echo(f"left out: {count} ({reason})")
+    for what, count in galaxies.implausible.items():
+        typer.echo(f"not observed: {count} measurements ({what})")
 
 
 @app.command()
