@@ -1,6 +1,7 @@
 """A version becomes the champion only where its losses show that it is better."""
 
 import json
+import tempfile
 from dataclasses import fields
 from io import BytesIO
 
@@ -292,3 +293,14 @@ def test_many_models_of_others_hide_none_of_ours(add, client, noise, command):
     assert status == 0
     assert all(word in shown for word in ("photoz-mock", "champion", "0.03"))
     assert "…" not in shown
+
+
+def test_a_comparison_leaves_no_file_behind(add, client, noise, tmp_path, monkeypatch):
+    promote(client, "photoz-mock", add(noise))
+    version = add(noise)
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+
+    promote(client, "photoz-mock", version)
+
+    assert list((tmp_path / "scratch").iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -236,7 +237,9 @@ def _set_alias(client: MlflowClient, verdict: Verdict) -> None:
 def _read_row_losses(client: MlflowClient, run_id: str) -> pd.DataFrame | None:
     """Losses of a run by identity, the mean where one occurs twice; None if it has none."""
     try:
-        table = pd.read_parquet(client.download_artifacts(run_id, ROW_LOSSES))
+        # Where MLflow is not told where to, it leaves a folder behind for good.
+        with tempfile.TemporaryDirectory(prefix="photoz-") as folder:
+            table = pd.read_parquet(client.download_artifacts(run_id, ROW_LOSSES, folder))
     except (MlflowException, OSError):
         return None
     by_id: pd.DataFrame = table.groupby("id", as_index=False).mean()
