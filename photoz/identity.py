@@ -140,7 +140,9 @@ def label_values(values: NDArray[Any]) -> Labels:
 
 def label_texts(texts: list[str]) -> Labels:
     """One label per distinct text."""
-    digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
+    # Text of broken files may hold what UTF-8 cannot.
+    encoded = (text.encode(errors="backslashreplace") for text in texts)
+    digests = [hashlib.blake2b(code, digest_size=8).digest() for code in encoded]
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
@@ -229,6 +231,8 @@ def _texts(values: NDArray[Any]) -> list[str]:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # a column of integers of which one is missing
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 

@@ -138,13 +138,13 @@ def split(
         If a number is out of its range, `by` needs a column that is not there, or a part
         would be empty.
     """
-    if min(validation, test) <= 0 or validation + test >= 1:
+    if not (min(validation, test) > 0 and validation + test < 1):
         msg = (
             "expected shares validation and test above 0 that leave rows to train, "
             f"found {validation} and {test}; lower or raise them."
         )
         raise InputError(msg)
-    if not cell_degrees > 0:
+    if not 0 < cell_degrees < np.inf:
         msg = f"expected cells of the sky with a side above 0 degrees, found {cell_degrees}."
         raise InputError(msg)
     identity = _identity(galaxies, declared_ids)
@@ -315,4 +315,5 @@ def _sha256(parts: Mapping[str, Rows], identity: Identity, tested: Identity) -> 
     for part, rows in parts.items():
         names = (tested if part == "test" else identity).names
         lines += [f"{names[row]},{part}" for row in rows.tolist()]
-    return hashlib.sha256("".join(f"{line}\n" for line in sorted(lines)).encode()).hexdigest()
+    text = "".join(f"{line}\n" for line in sorted(lines))
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()

@@ -51,3 +51,15 @@ def test_sign_and_order_of_the_fluxes_count(photometry):
 
     assert not np.isin(fingerprints(negative), fingerprints(rows)).any()
     assert not np.isin(fingerprints(turned), fingerprints(rows)).any()
+
+
+def test_whole_numbers_are_one_identity_in_every_type():
+    """A missing value makes integers floats."""
+    labels = [label_values(np.array(["1", "7"]).astype(kind)) for kind in ("U", "S", int, float)]
+
+    assert all((found == labels[0]).all() for found in labels)
+    assert label_values(np.array([1.5])) == label_values(np.array(["1.5"]))
+
+
+def test_text_of_broken_files_has_a_label():
+    assert len(label_values(np.array(["\udcff"], dtype=object))) == 1

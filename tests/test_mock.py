@@ -156,3 +156,19 @@ def test_many_galaxies_take_little_time():
     make_mock_catalogue(200_000)
 
     assert time.process_time() - started < 2  # 0.3 s on the machine where it was written
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"not_observed": 5.0}, "not_observed from 0 to 1 and finite depths, got 10, 5.0"),
+        ({"not_observed": np.nan}, "not_observed from 0 to 1"),
+        ({"depth": {"g": np.nan}}, "finite depths"),
+        ({"n_galaxies": -1}, "n_galaxies from 0"),
+        ({"bands": ("g", "g")}, "none twice, got .'g', 'g'"),
+        ({"bands": ()}, "at least one band"),
+    ],
+)
+def test_a_mock_that_cannot_be_is_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        make_mock_catalogue(**{"n_galaxies": 10, **given})

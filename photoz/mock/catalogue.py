@@ -130,11 +130,21 @@ def make_mock_catalogue(
     Raises
     ------
     InputError
-        If a band is unknown.
+        If a band is unknown or occurs twice, or a number is out of its range.
     """
     unknown = [band for band in (*bands, *(depth or {})) if band not in WAVELENGTHS]
     if unknown:
         msg = f"unknown band {unknown[0]!r}; mock bands are {', '.join(WAVELENGTHS)}."
+        raise InputError(msg)
+    if not bands or len(set(bands)) < len(bands):
+        msg = f"bands must name at least one band and none twice, got {list(bands)}."
+        raise InputError(msg)
+    infinite = [band for band, limit in (depth or {}).items() if not np.isfinite(limit)]
+    if n_galaxies < 0 or not 0 <= not_observed <= 1 or infinite:
+        msg = (
+            "expected n_galaxies from 0, not_observed from 0 to 1 and finite depths, got "
+            f"{n_galaxies}, {not_observed} and {depth}."
+        )
         raise InputError(msg)
     limits = {**DEPTHS, **(depth or {})}
     universe = MockUniverse(tuple(bands), tuple(limits[band] for band in bands), degenerate)
