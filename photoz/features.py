@@ -87,14 +87,7 @@ class PhotometricFeatures:
         InputError
             If the bands or the extra columns differ from those of `fit`.
         """
-        expected = [*self.bands_, *self.extra_names_]
-        found = [*photometry.bands, *photometry.extra_names]
-        if found != expected:
-            msg = (
-                f"expected the bands and extra columns {', '.join(expected)}, found "
-                f"{', '.join(found)}; give a survey of those, in that order."
-            )
-            raise InputError(msg)
+        photometry.check_columns(self.bands_, self.extra_names_)
         luptitude = photometry.luptitude(self.depth_)
         blocks = [luptitude, -np.diff(luptitude, axis=1)]
         if self.errors:

@@ -152,7 +152,7 @@ class PhotozModel:
             If the bands are not those of the survey, if there is not one redshift, weight and
             reliability for each galaxy, or as `PhotozEstimator.fit` says.
         """
-        self._check_bands(photometry)
+        photometry.check_columns(self.survey.bands, self.survey.extra)
         redshift = _one_each(z_spec, len(photometry), "z_spec")
         weight = (
             None
@@ -240,16 +240,6 @@ class PhotozModel:
             "training_range": {band: list(ends) for band, ends in self.training_range.items()},
             "occupancy": self.occupancy.to_dict() if self.occupancy else None,
         }
-
-    def _check_bands(self, photometry: Photometry) -> None:
-        expected = [*self.survey.bands, *self.survey.extra]
-        found = [*photometry.bands, *photometry.extra_names]
-        if found != expected:
-            msg = (
-                f"expected the survey's bands and extra columns {', '.join(expected)}, found "
-                f"{', '.join(found)}; give the survey of these galaxies."
-            )
-            raise InputError(msg)
 
     def _describe_training(self, photometry: Photometry) -> None:
         observed = photometry.state != State.NOT_OBSERVED

@@ -141,6 +141,17 @@ class Photometry:
         unobserved = (self.state == State.NOT_OBSERVED).all(axis=0)
         return tuple(band for band, none in zip(self.bands, unobserved, strict=True) if none)
 
+    def check_columns(self, bands: Sequence[str], extra_names: Sequence[str]) -> None:
+        """Raise `InputError` unless these are the bands and further inputs, in that order."""
+        expected = [*bands, *extra_names]
+        found = [*self.bands, *self.extra_names]
+        if found != expected:
+            msg = (
+                f"expected the bands and extra columns {', '.join(expected)}, found "
+                f"{', '.join(found)}; give a survey of those, in that order."
+            )
+            raise InputError(msg)
+
     def with_depth(self, depth: FloatArray) -> Photometry:
         """Give measurements that were not detected the band's depth as their error.
 
