@@ -12,10 +12,10 @@ from scipy.stats import norm
 
 from photoz.errors import InputError
 from photoz.estimators.dense_networks import DenseNetworks, MixtureHead
-from photoz.estimators.mixture_density import log_likelihood
+from photoz.estimators.mixture_density import MixtureNetworks, log_likelihood
 from photoz.estimators.network import NetworkPhotoz
 from photoz.estimators.network_training import _batches
-from photoz.estimators.training_plan import one_cycle
+from photoz.estimators.training_plan import TrainingPlan, one_cycle
 from photoz.metrics import cde_loss, log_loss
 from photoz.pdf import RedshiftPDF
 
@@ -167,6 +167,32 @@ def test_what_is_predicted_is_what_was_trained(head, raw):
     inside = (weights * (parts.cdf(1) - parts.cdf(0))).sum(axis=2)
 
     assert_allclose(density / inside, likelihood(head, raw, z).mean(axis=0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_layers_predict_as_they_were_trained(head, n_layers):
+    """Each member's activations have a slope of its own, which its layers take over."""
+    plan = TrainingPlan(
+        (5, *[16] * n_layers, 4), 3, head, 10, 256, 1e-3, 0.0, device="cpu", seed=0
+    )
+    networks = MixtureNetworks(plan, torch.Generator().manual_seed(0))
+    inputs = 3 * np.random.default_rng(0).standard_normal((50, 5), dtype=np.float32)
+    with torch.inference_mode():
+        raw = networks(torch.from_numpy(inputs)).transpose(1, 2).numpy()
+
+    predicted = networks.trained().mixture(inputs)
+
+    for part, expected in zip(predicted, head.mixture(raw), strict=True):
+        assert_allclose(part, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("members", "slopes"), [(1, [8**0.5]), (2, [2**0.5, 32**0.5]), (4, [1, 2, 4, 8])]
+)
+def test_slopes_of_the_members_are_spread_around_one_middle(head, members, slopes):
+    plan = TrainingPlan((5, 16, 4), members, head, 10, 256, 1e-3, 0.0, device="cpu", seed=0)
+
+    assert_allclose(plan.slopes, slopes)
 
 
 def test_density_is_the_mean_of_the_members(head, raw):

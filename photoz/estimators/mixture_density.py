@@ -32,11 +32,14 @@ _PASS_ROWS = 2048
 
 
 class MixtureNetworks(nn.Module):
-    """Independent networks of one shape, evaluated together.
+    r"""Independent networks of one shape, evaluated together.
 
     One batched matrix product serves all members, which takes far less time than one
     network after another. Galaxies are the last axis of the hidden layers and the output, so
     that the mixtures are computed along contiguous memory.
+
+    The activation is :math:`x / (1 + e^{-\beta x})` (Swish), with a slope :math:`\beta` of its
+    own for each member: steep ones learn fine structure, gentle ones smooth it.
 
     Parameters
     ----------
@@ -44,12 +47,19 @@ class MixtureNetworks(nn.Module):
         Their number, their layers and what their outputs mean.
     generator
         Source of the starting weights.
+
+    References
+    ----------
+    Ramachandran, Zoph & Le (2017), https://arxiv.org/abs/1710.05941
     """
+
+    slopes: Tensor
 
     def __init__(self, plan: TrainingPlan, generator: torch.Generator) -> None:
         super().__init__()
         self.members = members = plan.members
         self.head = plan.head
+        self.register_buffer("slopes", torch.tensor(plan.slopes).reshape(-1, 1, 1))
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         *layers, n_components = plan.sizes
@@ -76,15 +86,22 @@ class MixtureNetworks(nn.Module):
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = torch.baddbmm(bias, weight, x)
             if layer < last:
-                x = nn.functional.silu(x)
+                x = x * torch.sigmoid(self.slopes * x)
         return x
 
     def trained(self) -> DenseNetworks:
-        """The networks as they predict, without torch."""
+        """The networks as they predict, without torch and with slopes of one.
+
+        x / (1 + exp(-βx)) is y / (1 + exp(-y)) / β of y = βx: hidden layers that are given βx
+        pass on β times their result, which the last layer takes back.
+        """
         weights, biases = (
-            [part.detach().cpu().numpy() for part in layers]
-            for layers in (self.weights, self.biases)
+            [part.detach() for part in layers] for layers in (self.weights, self.biases)
         )
+        weights[0] = weights[0] * self.slopes
+        biases[:-1] = [bias * self.slopes for bias in biases[:-1]]
+        weights[-1] = weights[-1] / self.slopes
+        weights, biases = ([part.cpu().numpy() for part in layers] for layers in (weights, biases))
         return DenseNetworks(weights, biases, self.head)
 
 

@@ -56,7 +56,8 @@ class NetworkPhotoz(PhotozEstimator):
     weight_decay
         Decoupled weight decay of AdamW.
     members
-        Networks from different random starts; their densities are averaged.
+        Networks from different random starts, whose activations bend with different slopes,
+        from gentle to steep; their densities are averaged.
     device
         Where the network is trained; "auto" takes CUDA where there is one. Predictions need
         neither that nor torch.

@@ -19,6 +19,8 @@ REPORTED = (4, 8, *range(10, PARTS + 1))
 """Parts after which there is a loss, by which hopeless trials are told: few where it is early."""
 
 _WARM_UP = 0.25
+# Members whose activations bend alike err alike; these are evenly spread between two slopes.
+_SLOPES = 2**-0.5, 2**3.5
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,13 @@ class TrainingPlan:
     weight_decay: float
     device: Device
     seed: int
+
+    @property
+    def slopes(self) -> tuple[float, ...]:
+        """Slope of each member's activations: for four members 1, 2, 4 and 8."""
+        low, high = _SLOPES
+        shares = ((member + 0.5) / self.members for member in range(self.members))
+        return tuple(low * (high / low) ** share for share in shares)
 
 
 def shortest_cycle(n_rows: int) -> int:
