@@ -6,8 +6,8 @@ import os
 import platform
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -63,14 +63,19 @@ def is_gone(name: str, *, one_machine: bool) -> bool:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """Let a first signal to end this process wait until the block is done; not a second one.
 
     Python would raise `KeyboardInterrupt` in the midst of a transaction, and leave the
     database locked.
+
+    Yields
+    ------
+    callable
+        Makes a context within the block in which signals do not wait.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python handles signals in the main thread only
+        yield nullcontext  # Python handles signals in the main thread only
         return
     before = {number: signal.getsignal(number) for number in _ENDING}
     waiting: list[int] = []
@@ -82,12 +87,27 @@ def uninterrupted() -> Iterator[None]:
         waiting.append(number)
 
     handled = [number for number, handler in before.items() if callable(handler)]
-    try:
-        for number in handled:
-            signal.signal(number, wait)
-        yield
-    finally:
+
+    def release() -> None:
         for number in handled:
             signal.signal(number, before[number])
         if waiting:
-            signal.raise_signal(waiting[0])
+            signal.raise_signal(waiting.pop())
+
+    def hold() -> None:
+        for number in handled:
+            signal.signal(number, wait)
+
+    @contextmanager
+    def interruptible() -> Iterator[None]:
+        try:
+            release()
+            yield
+        finally:
+            hold()
+
+    try:
+        hold()
+        yield interruptible
+    finally:
+        release()

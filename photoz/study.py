@@ -135,10 +135,13 @@ def run_trial(
 
     def numbered(trial: optuna.Trial) -> float:
         numbers.append(trial.number)
-        return objective(trial)
+        with interruptible():
+            return objective(trial)
 
     try:
-        study.optimize(numbered, n_trials=1, catch=catch)
+        # Optuna tells an interruption of the objective alone from an error of its own.
+        with uninterrupted() as interruptible:
+            study.optimize(numbered, n_trials=1, catch=catch)
     except (AssertionError, UpdateFinishedTrialError, ValueError):
         # So Optuna answers whoever tells the end of a trial that has ended.
         if not numbers or not was_taken(study, numbers[0]):

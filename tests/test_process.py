@@ -82,6 +82,42 @@ def test_a_second_signal_does_not_wait():
     assert done == []
 
 
+def test_a_signal_does_not_wait_where_it_need_not():
+    done = []
+
+    def write():
+        with uninterrupted() as interruptible:
+            try:
+                with interruptible():
+                    os.kill(os.getpid(), signal.SIGINT)
+                    done.append("all of it")
+            finally:
+                os.kill(os.getpid(), signal.SIGINT)
+                done.append("told of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+
+    assert done == ["told of it"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_waits_no_longer_than_it_must():
+    done = []
+
+    def write():
+        with uninterrupted() as interruptible:
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("what must not be interrupted")
+            with interruptible():
+                done.append("what may be")
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+
+    assert done == ["what must not be interrupted"]
+
+
 def test_other_threads_are_never_interrupted():
     done = []
 

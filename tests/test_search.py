@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from optuna.storages.journal import JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
 from photoz.errors import InputError
@@ -579,6 +579,31 @@ def test_a_signal_that_meets_the_lock_of_the_journal_is_an_interruption(tmp_path
     monkeypatch.undo()
 
     assert study.ask().number == 1
+
+
+@pytest.mark.parametrize(
+    "told", [{"datetime_start"}, {"state", "values"}], ids=["its beginning", "its end"]
+)
+def test_a_signal_that_meets_what_is_told_of_a_trial_is_an_interruption(study, monkeypatch, told):
+    """Optuna would answer with an `UnboundLocalError`, as if the search had failed."""
+    append = JournalFileBackend.append_logs
+    met = []
+
+    def interrupted(backend, logs):
+        append(backend, logs)
+        if not met and told <= set(logs[0]):
+            met.append(logs)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search(bowl, SPACE, n_trials=5, **study)
+    monkeypatch.undo()
+    resumed = search(bowl, SPACE, n_trials=5, **study)
+
+    assert len(met) == 1
+    assert [trial.state for trial in resumed.trials] == ["complete"] * 5
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_process_that_lost_the_lock_as_it_stood_still_goes_on(tmp_path, monkeypatch):
