@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -182,7 +184,7 @@ def evaluate(
     0.68
     """
     table = losses(z_spec, pz)
-    groups = None if groups is None else _plain(groups)
+    groups = None if groups is None else _labels(groups)
     known = {name: _plain(x) for name, x in (conditions or {}).items()} | {Z_PHOT: table.z_phot}
     checked = {f"condition {name!r}": values for name, values in known.items()}
     if groups is not None:
@@ -209,15 +211,30 @@ def evaluate(
     )
 
 
+def _labels(groups: ArrayLike) -> NDArray[Any]:
+    """Labels of groups: objects as words, since long identities collapse as floats."""
+    if isinstance(groups, np.ma.MaskedArray) and np.ma.getmaskarray(groups).any():
+        groups = np.ma.masked_array(groups, dtype=object).filled(None)
+    labels = np.asarray(groups)
+    return _words(labels) if labels.dtype == object else labels
+
+
 def _plain(values: ArrayLike) -> NDArray[Any]:
-    """Numbers, NaN where masked, or words, ``unknown`` where there is none."""
+    """Numbers, NaN where missing, or words."""
     plain = unmasked(values)
     if plain.dtype != object:
         return plain
-    try:
-        return np.asarray(plain, dtype=np.float64)
-    except (TypeError, ValueError):
-        return np.array(["unknown" if pd.isna(value) else str(value) for value in plain.flat])
+    known = [None if pd.isna(value) else value for value in plain.flat]
+    if all(value is None or isinstance(value, Real | Decimal) for value in known):
+        numbers = [np.nan if value is None else float(value) for value in known]
+        return np.array(numbers, dtype=np.float64).reshape(plain.shape)
+    return _words(plain)
+
+
+def _words(values: NDArray[Any]) -> NDArray[np.str_]:
+    """Objects as text, ``unknown`` where there is none."""
+    words = ["unknown" if pd.isna(value) else str(value) for value in values.flat]
+    return np.array(words, dtype=np.str_).reshape(values.shape)
 
 
 def _tomography(table: Losses, n_bins: int = 5) -> tuple[TomographicBin, ...]:

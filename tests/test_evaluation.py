@@ -1,6 +1,8 @@
 import json
+from decimal import Decimal
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
@@ -162,8 +164,53 @@ def test_objects_are_numbers_or_words(sample):
     assert sum(cell.condition == "number" for cell in cells) == 3
 
 
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda ids: pd.Series([str(number) for number in ids]),
+        lambda ids: pd.Series([str(number) for number in ids], dtype=object),
+        lambda ids: np.array(ids.tolist(), dtype=object),
+        lambda ids: np.array([Decimal(int(number)) for number in ids]),
+        lambda ids: np.ma.masked_array(ids, mask=ids == ids.max()),
+    ],
+)
+def test_groups_with_long_identities_stay_apart(sample, of):
+    """Of 19 digits a float keeps 16: all these groups would be one, and galaxies be resampled."""
+    z_spec, pz, _ = sample
+    # Of equal length, so that words have the order of the numbers.
+    ids = 1_152_921_504_606_846_976 + np.arange(len(z_spec)) % 30
+
+    found = evaluate(z_spec, pz, n_bootstrap=20, groups=of(ids))
+
+    small = evaluate(z_spec, pz, n_bootstrap=20, groups=np.arange(len(z_spec)) % 30)
+    assert found.intervals == small.intervals
+
+
+def test_text_stays_words(sample):
+    z_spec, pz, _ = sample
+    fields = pd.Series(["1", "10", "2"] * (len(z_spec) // 3))
+
+    cells = evaluate(z_spec, pz, n_bootstrap=5, conditions={"field": fields}).cells
+
+    assert [cell.label for cell in cells if cell.condition == "field"] == ["1", "10", "2"]
+
+
+@pytest.mark.parametrize("missing", [None, pd.NA, np.nan])
+@pytest.mark.parametrize("number", [float, Decimal])
+def test_objects_that_are_numbers_may_be_missing(sample, missing, number):
+    z_spec, pz, _ = sample
+    values = np.array([number(k) for k in range(len(z_spec))], dtype=object)
+    values[:50] = missing
+
+    result = evaluate(z_spec, pz, n_bootstrap=5, conditions={"size": values})
+
+    assert len(result.curve("size")) > 3
+    assert {c.n_galaxies for c in result.cells if c.label == "unknown"} == {50}
+
+
 def test_groups_of_another_shape_are_told(sample):
     z_spec, pz, _ = sample
 
-    with pytest.raises(InputError, match=r"groups must have shape \(\d+,\), got \(\d+, 1\)"):
-        evaluate(z_spec, pz, groups=z_spec[:, np.newaxis])
+    for groups in (z_spec[:, np.newaxis], z_spec[:, np.newaxis].astype(object)):
+        with pytest.raises(InputError, match=r"groups must have shape \(\d+,\), got \(\d+, 1\)"):
+            evaluate(z_spec, pz, groups=groups)
