@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from photoz.columns import unmasked
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.weights import check_reliability, check_weight
 
@@ -63,7 +64,7 @@ class Truth:
             Probability that each redshift is right, one for all or of shape
             ``(n_galaxies,)``; 1 if left out.
         """
-        redshift = np.asarray(z_spec, dtype=np.float64)
+        redshift = np.asarray(unmasked(z_spec), dtype=np.float64)
         if redshift.shape != (len(pz),) or not np.isfinite(redshift).all() or len(pz) < N_FOLDS:
             msg = (
                 f"z_spec must hold a finite redshift for each of the {len(pz)} densities, and "

@@ -16,20 +16,22 @@ def check_weight(sample_weight: ArrayLike | None, n_galaxies: int) -> NDArray[np
     Raises
     ------
     InputError
-        If the shape is another, a weight is negative or not finite, or all are 0.
+        If the shape is another, a weight is negative, masked or not finite, or all are 0.
     """
     if sample_weight is None:
         return np.ones(n_galaxies)
-    weight = np.asarray(sample_weight, dtype=np.float64)
+    weight = np.ma.masked_array(sample_weight, dtype=np.float64).filled(np.nan)
     valid = np.isfinite(weight) & (weight >= 0)
     if weight.shape != (n_galaxies,) or not valid.all() or not weight.any():
         msg = (
             f"sample_weight must have shape ({n_galaxies},), no negative, missing or infinite "
             f"value and not all zero, got shape {weight.shape}, {np.count_nonzero(~valid)} of "
-            f"such values and sum {weight.sum():.6g}."
+            f"such values and the largest {weight.max(initial=0):.6g}."
         )
         raise InputError(msg)
-    normalised: NDArray[np.float64] = weight / weight.mean()
+    # By a power of two, which rounds nothing: the sum of the largest weights would overflow.
+    scaled = np.ldexp(weight, -np.frexp(weight.max())[1])
+    normalised: NDArray[np.float64] = scaled / scaled.mean()
     return normalised
 
 
@@ -46,9 +48,9 @@ def check_reliability(reliability: ArrayLike, n_galaxies: int) -> NDArray[np.flo
     Raises
     ------
     InputError
-        If the shape is another, or one lies outside of 0 to 1.
+        If the shape is another, or one is masked or lies outside of 0 to 1.
     """
-    right = np.asarray(reliability, dtype=np.float64)
+    right = np.ma.masked_array(reliability, dtype=np.float64).filled(np.nan)
     valid = (right >= 0) & (right <= 1)
     if right.shape not in {(), (n_galaxies,)} or not valid.all():
         msg = (

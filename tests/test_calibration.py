@@ -354,6 +354,10 @@ def test_map_makes_known_pit_uniform():
             {"z_spec": np.full(10, np.nan)},
             r"a finite redshift for each of the 10 densities.*10 of",
         ),
+        (
+            {"z_spec": np.ma.masked_array(np.ones(10), mask=np.arange(10) < 3)},
+            r"a finite redshift for each of the 10 densities.*3 of",
+        ),
         ({"z_spec": np.ones(9)}, r"got shape \(9,\)"),
         ({"X": np.zeros((9, 1))}, r"X must have shape \(10, n_features\), got \(9, 1\)"),
         ({"X": np.zeros(10)}, r"X must have shape \(10, n_features\), got \(10,\)"),
