@@ -20,6 +20,7 @@ from photoz.catalogue import (
     iterate,
     read,
     read_columns,
+    read_known,
     to_array,
     write,
 )
@@ -319,6 +320,30 @@ def test_more_than_half_dropped_is_told(store, columns):
     assert len(read(paths, LSST, training=True)) == N
     with pytest.raises(InputError, match=f"found {2 * N - 1} of {4 * N}"):
         read([*paths, paths[1], more], LSST, training=True)
+
+
+@pytest.mark.parametrize("n_known", [1, 3])
+def test_a_few_known_redshifts_among_many_unknown_are_enough_to_evaluate(store, columns, n_known):
+    redshift = np.where(np.arange(N) < n_known, columns["redshift"], np.nan)
+    found = read_known(store(redshift=redshift), LSST)
+
+    assert_allclose(found.z_spec, columns["redshift"][:n_known])
+    assert found.dropped == {"redshift missing or not above 0": N - n_known}
+
+
+def test_evaluation_needs_neither_identities_nor_coordinates(store):
+    found = read_known(store(object_id=None, ra=None, dec=None), LSST)
+
+    assert len(found) == N
+
+
+def test_evaluation_needs_a_known_redshift(store):
+    none = store(redshift=np.full(N, 99.0))
+
+    with pytest.raises(InputError, match=rf"found none in {N} rows; dropped: {N} redshift above"):
+        read_known(none, LSST)
+    with pytest.raises(InputError, match="expected the column 'redshift'"):
+        read_known(store(redshift=None), LSST)
 
 
 def test_a_filter_may_drop_more_than_half(store):

@@ -96,6 +96,15 @@ def test_evaluate_gives_every_metric_with_its_interval(command, bundle, catalogu
     assert result["dropped"] == {}
 
 
+def test_evaluate_takes_a_single_galaxy_without_an_identity(command, bundle, catalogue_file):
+    galaxy = pq.read_table(catalogue_file)[-1:].drop_columns(["object_id", "ra", "dec"])
+    pq.write_table(galaxy, "one.parquet")
+    status, shown, _ = command("evaluate", bundle, "one.parquet", "--json")
+
+    assert status == 0
+    assert json.loads(shown)["n_galaxies"] == 1
+
+
 def test_evaluate_leaves_out_what_training_has_seen(command, bundle, catalogue_file):
     """The file has 500 training galaxies, in single precision."""
     _, shown, error = command("evaluate", bundle, catalogue_file, "--json")

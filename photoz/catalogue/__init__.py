@@ -2,7 +2,8 @@
 
 from photoz.catalogue.base import TableWriter, to_array
 from photoz.catalogue.files import Paths, find_files
-from photoz.catalogue.reading import Catalogue, from_columns, read
+from photoz.catalogue.galaxies import Catalogue
+from photoz.catalogue.reading import from_columns, read, read_known
 from photoz.catalogue.stream import Chunk, Place, Skipped, Source
 from photoz.catalogue.tables import column_names, find_columns, iterate, read_columns, write
 from photoz.catalogue.where import RowFilter
@@ -34,6 +35,7 @@ __all__ = [
     "output_format",
     "read",
     "read_columns",
+    "read_known",
     "text_widths",
     "to_array",
     "write",

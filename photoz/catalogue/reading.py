@@ -1,9 +1,8 @@
-"""Catalogue: the galaxies of a file, converted, filtered and counted."""
+"""Reading: the galaxies of a file, converted, filtered and counted."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,71 +11,15 @@ from numpy.typing import NDArray
 
 from photoz.catalogue.base import to_array
 from photoz.catalogue.files import Paths, describe
+from photoz.catalogue.galaxies import Catalogue, known_rows, reasons, training_rows
 from photoz.catalogue.tables import find_columns, read_columns
 from photoz.catalogue.where import RowFilter
 from photoz.columns import as_numbers, missing_columns, unmasked
 from photoz.errors import InputError
-from photoz.photometry import Photometry, photometry_from_columns
+from photoz.photometry import photometry_from_columns
 from photoz.survey import Survey
 
-__all__ = ["Catalogue", "from_columns", "read"]
-
-FEWEST = 50
-"""Training galaxies below which no model can be fitted, validated and tested."""
-
-LARGEST_REDSHIFT = 20.0
-"""No spectroscopic redshift lies above it."""
-
-
-@dataclass(frozen=True, eq=False)
-class Catalogue:
-    """Galaxies of a catalogue.
-
-    Parameters
-    ----------
-    photometry
-        Fluxes, errors and states.
-    z_spec
-        Spectroscopic redshifts of shape ``(n_galaxies,)``, NaN where unknown; None if the
-        catalogue has no such column.
-    object_id
-        Identities of shape ``(n_galaxies,)``, of the type they have in the file; row numbers
-        from 0 if the survey names no column.
-    ra, dec
-        Sky coordinates (degrees) of shape ``(n_galaxies,)``, or None.
-    extra
-        Further columns that were asked for, of shape ``(n_galaxies,)``.
-    dropped
-        Number of rows that were left out, by reason.
-    implausible
-        Number of values that were taken as missing though not declared so, by column.
-    """
-
-    photometry: Photometry
-    z_spec: NDArray[np.float64] | None
-    object_id: NDArray[Any]
-    ra: NDArray[np.float64] | None = None
-    dec: NDArray[np.float64] | None = None
-    extra: dict[str, NDArray[Any]] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)
-    implausible: dict[str, int] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.photometry)
-
-    def __getitem__(self, rows: slice | NDArray[np.integer] | NDArray[np.bool_]) -> Catalogue:
-        def take(values: NDArray[Any] | None) -> NDArray[Any] | None:
-            return None if values is None else values[rows]
-
-        return replace(
-            self,
-            photometry=self.photometry[rows],
-            z_spec=take(self.z_spec),
-            object_id=self.object_id[rows],
-            ra=take(self.ra),
-            dec=take(self.dec),
-            extra={name: values[rows] for name, values in self.extra.items()},
-        )
+__all__ = ["from_columns", "read", "read_known"]
 
 
 def read(
@@ -129,11 +72,45 @@ def read(
     try:
         catalogue = _convert(arrays, len(table), survey, columns, optional_bands)
         if row_filter:
-            catalogue = _drop(catalogue, ~row_filter(arrays), f"where: {where}")
-        return _training_rows(catalogue, optional_bands) if training else catalogue
+            catalogue = catalogue.without(~row_filter(arrays), f"where: {where}")
+        return training_rows(catalogue, optional_bands) if training else catalogue
     except InputError as error:
         msg = f"{describe(paths)}: {error}"
         raise InputError(msg) from None
+
+
+def read_known(paths: Paths, survey: Survey, *, optional_bands: Collection[str] = ()) -> Catalogue:
+    """Read the galaxies of known redshift, on which a model can be evaluated.
+
+    Any number of them will do, without identities and coordinates.
+
+    Parameters
+    ----------
+    paths, survey, optional_bands
+        As in `read`.
+
+    Returns
+    -------
+    Catalogue
+        The rows with a redshift above 0 and an observed band.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, a column is missing or holds something else than it
+        should, or there is no such galaxy.
+    """
+    measured = survey.model_copy(update={"id": None, "coordinates": None})
+    catalogue = read(paths, measured, columns=[survey.redshift], optional_bands=optional_bands)
+    n_rows, catalogue = len(catalogue), known_rows(catalogue)
+    if len(catalogue) == 0:
+        msg = (
+            f"{describe(paths)}: expected a galaxy with a redshift and an observed band, found "
+            f"none in {n_rows} rows; dropped: {reasons(catalogue)}; mend the catalogue or the "
+            "survey."
+        )
+        raise InputError(msg)
+    return catalogue
 
 
 def from_columns(
@@ -170,7 +147,7 @@ def from_columns(
     arrays = {name: unmasked(columns[name]) for name in [*needed, *helpful] if name in columns}
     n_rows = len(next(iter(arrays.values()), ()))
     catalogue = _convert(arrays, n_rows, survey, (), optional_bands)
-    return _training_rows(catalogue, optional_bands) if training else catalogue
+    return training_rows(catalogue, optional_bands) if training else catalogue
 
 
 def _columns_of(
@@ -237,42 +214,3 @@ def _identities(arrays: dict[str, NDArray[Any]], name: str) -> NDArray[Any]:
         )
         raise InputError(msg)
     return identities
-
-
-def _drop(catalogue: Catalogue, rows: NDArray[np.bool_], reason: str) -> Catalogue:
-    """Leave out some rows and say why."""
-    if not rows.any():
-        return catalogue
-    dropped = {**catalogue.dropped, reason: int(rows.sum())}
-    return replace(catalogue[~rows], dropped=dropped)
-
-
-def _training_rows(catalogue: Catalogue, optional_bands: Collection[str]) -> Catalogue:
-    """Rows to learn from, if there are enough of them and every band that must be is in use."""
-    n_rows, n_wanted = len(catalogue) + sum(catalogue.dropped.values()), len(catalogue)
-    z_spec = np.asarray(catalogue.z_spec, dtype=np.float64)
-    # A placeholder such as 99 would stretch the redshift grid of every model.
-    is_placeholder = z_spec > LARGEST_REDSHIFT
-    usable = (z_spec > 0) & ~is_placeholder
-    catalogue = _drop(catalogue, ~(usable | is_placeholder), "redshift missing or not above 0")
-    is_placeholder = is_placeholder[usable | is_placeholder]
-    catalogue = _drop(catalogue, is_placeholder, f"redshift above {LARGEST_REDSHIFT:g}")
-    catalogue = _drop(catalogue, catalogue.photometry.n_observed == 0, "no band observed")
-    counts = "; ".join(f"{n} {reason}" for reason, n in catalogue.dropped.items()) or "none"
-    found = "; ".join(f"{n} {what}" for what, n in catalogue.implausible.items())
-    if len(catalogue) < FEWEST or 2 * len(catalogue) < n_wanted:
-        msg = (
-            f"expected at least {FEWEST} usable rows and half of all, found "
-            f"{len(catalogue)} of {n_rows}; dropped: {counts}{f' ({found})' if found else ''}; "
-            "mend the catalogue or the survey."
-        )
-        raise InputError(msg)
-    unused = catalogue.photometry.unobserved_bands
-    bands = [band for band in unused if band not in optional_bands]
-    if bands:
-        msg = (
-            f"band {', '.join(bands)} is observed in no row"
-            f"{f' ({found})' if found else ''}; mend the catalogue, or leave it out of bands."
-        )
-        raise InputError(msg)
-    return catalogue

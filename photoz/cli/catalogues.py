@@ -179,18 +179,13 @@ def evaluate(
     """Score a model on galaxies of known redshift that are new to it."""
     import numpy as np
 
-    from photoz.catalogue import read
+    from photoz.catalogue import read_known
     from photoz.evaluation import evaluate as evaluate_densities
     from photoz.survey import load_survey
 
     fitted = load_fitted(model)
     described = load_survey(survey) if survey else fitted.survey
-    galaxies = read(
-        catalogue,
-        described,
-        training=True,
-        optional_bands=fitted.optional_bands,
-    )
+    galaxies = read_known(catalogue, described, optional_bands=fitted.optional_bands)
     for band in galaxies.photometry.unobserved_bands:
         columns = " and ".join(described.band_columns(band).names())
         warn(f"band {band} is observed in no row ({columns}); if it should be, mend the survey")
