@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import photoz
+from photoz.estimators import get_estimator
 from photoz.estimators.base import OnStep
 from photoz.extension import extend
+from photoz.finalists import best_finalist
 from photoz.outcome import Outcome, test_model
 from photoz.protocol import Candidate, add_conformal, calibrate, default_parameters, hold_back
 from photoz.samples import Samples
@@ -76,7 +78,9 @@ class Family:
     def choose(self, found: SearchResult) -> Candidate:
         """The best choice, with what its fit chose by itself.
 
-        It is extended where that pays, unless the time has run out or nothing is to be searched.
+        Where trials are smaller than final fits, the best of them are fitted in full; the best
+        of these is extended where that pays. Neither is done where the time has run out or
+        nothing is to be searched.
 
         Parameters
         ----------
@@ -86,6 +90,8 @@ class Family:
         space, fixed = self._space
         best, is_searched = found.best, self.experiment.search.trials > 0
         if is_searched and not found.timed_out:
+            if get_estimator(self.name).trial_parameters():
+                best = best_finalist(self._final_objective, found.trials)
             best = extend(self._objective, space, best)
         return self._candidate({**fixed, **best.parameters, **best.tuned})
 
@@ -127,9 +133,16 @@ class Family:
         return replace(outcome, search=found)
 
     def _objective(self, parameters: dict[str, Any], on_step: OnStep) -> Scored:
+        return self._score(parameters, on_step, in_full=False)
+
+    def _final_objective(self, parameters: Mapping[str, Any]) -> Scored:
+        return self._score(parameters, lambda _step, _loss: None, in_full=True)
+
+    def _score(self, parameters: Mapping[str, Any], on_step: OnStep, *, in_full: bool) -> Scored:
         train, validation = self.samples.train, self.samples.validation
         candidate = self._candidate({**self._space[1], **parameters})
-        return candidate.trial(train, validation, self.experiment.search.metric, on_step)
+        metric = self.experiment.search.metric
+        return candidate.trial(train, validation, metric, on_step, in_full=in_full)
 
     @property
     def _space(self) -> tuple[dict[str, Any], dict[str, Any]]:

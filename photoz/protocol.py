@@ -87,7 +87,15 @@ class Candidate:
         with steps_of(1, model.estimator.n_steps, tell) as (on_step,):
             return _fit(model, sample, on_step=on_step)
 
-    def trial(self, train: Sample, validation: Sample, metric: str, on_step: OnStep) -> Scored:
+    def trial(
+        self,
+        train: Sample,
+        validation: Sample,
+        metric: str,
+        on_step: OnStep,
+        *,
+        in_full: bool = False,
+    ) -> Scored:
         """Score a cheaper fit to training rows, uncalibrated, on validation rows.
 
         Where copies lose bands, the score is the mean over complete validation rows and the
@@ -101,8 +109,11 @@ class Candidate:
             Name of the metric, the lower the better.
         on_step
             Called with the progress of the fit; may raise to end it.
+        in_full
+            Whether the fit is as large as the final one instead.
         """
-        model = self.model(get_estimator(self.family).trial_parameters())
+        cheaper = None if in_full else get_estimator(self.family).trial_parameters()
+        model = self.model(cheaper)
         validation = self.as_used(validation)
         _fit(model, train, validation=validation, on_step=on_step)
         pz = model.predict_pdf(validation.photometry, calibrated=False)

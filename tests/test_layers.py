@@ -28,7 +28,7 @@ bootstrap datasets calibration estimators
 cells model sample settings_tables
 blend importance mixture_form progress settings study trials
 golden kernels
-claim extension sampling
+claim extension finalists sampling
 search evaluation bundle samples prediction
 protocol plots scoring
 training

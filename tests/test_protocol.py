@@ -112,25 +112,51 @@ def test_galaxies_are_held_back_again_without_a_band_where_bands_may_be_missing(
 
 
 @pytest.mark.parametrize(
-    ("trials", "timed_out", "n_fits"), [(3, False, 1), (0, False, 0), (3, True, 0)]
+    ("trials", "timed_out", "fits", "kept"),
+    [
+        (3, False, [(1000, True), (1500, True), (3000, False)], 1500),
+        (0, False, [], 1000),
+        (3, True, [], 1000),
+    ],
 )
-def test_the_best_of_a_search_is_extended_unless_there_was_none_or_no_time(
-    samples, monkeypatch, trials, timed_out, n_fits
+def test_the_best_of_a_search_meet_again_in_full_unless_there_was_none_or_no_time(
+    samples, monkeypatch, trials, timed_out, fits, kept
 ):
+    """What wins is doubled once, in vain; of fits in full the larger are better here."""
     tried = []
-    monkeypatch.setattr(
-        Candidate,
-        "trial",
-        lambda candidate, *_: tried.append(candidate.parameters["updates"]) or Scored(0.0),
-    )
+
+    def fit(candidate, *_, in_full):
+        updates = candidate.parameters["updates"]
+        tried.append((updates, in_full))
+        return Scored(-updates if in_full else 0.0)
+
+    monkeypatch.setattr(Candidate, "trial", fit)
     experiment = Experiment(name="mock", catalogue={"dataset": "sdss"}, search={"trials": trials})
-    best = Trial(0, "complete", {"updates": 1000}, -1.0, 1.0)
+    found = [
+        Trial(number, "complete", {"updates": updates}, -1.0 + number / 10, 1.0)
+        for number, updates in enumerate([1000, 1500])
+    ]
     chosen = Family("network", experiment, samples).choose(
-        SearchResult(best, (best,), 1.0, timed_out)
+        SearchResult(found[0], tuple(found), 1.0, timed_out)
     )
 
-    assert tried == [2000] * n_fits
-    assert chosen.parameters["updates"] == 1000
+    assert sorted(tried) == sorted(fits)
+    assert chosen.parameters["updates"] == kept
+
+
+def test_trial_of_full_size_is_the_final_fit(samples):
+    """A trial of the forest has 20 trees."""
+    train, validation = samples.train, samples.validation
+    wanted = candidate(n_trees=30)
+    model = wanted.model().fit(
+        train.photometry, train.z_spec, validation=(validation.photometry, validation.z_spec)
+    )
+    pz = model.predict_pdf(validation.photometry)
+
+    found = wanted.trial(train, validation, "log_loss", lambda _step, _loss: None, in_full=True)
+
+    assert_allclose(found.value, log_loss(validation.z_spec, pz), rtol=1e-6)
+    assert found.tuned == model.estimator.tuned_
 
 
 def test_trial_is_scored_with_and_without_missing_bands(samples):
