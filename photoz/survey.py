@@ -6,14 +6,21 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 
 from photoz.columns import suggest
 from photoz.errors import InputError
-from photoz.survey_checks import check_keys, measurement_keys
+from photoz.survey_checks import check_keys, measurement_keys, no_truth_value
 from photoz.toml_file import read_toml
 
 __all__ = ["BandColumns", "Survey", "builtin_surveys", "load_survey", "suggest"]
@@ -30,6 +37,10 @@ ZERO_POINTS: dict[FluxUnit, float] = {
 """AB magnitude of a flux of 1 in each unit."""
 
 
+Number = Annotated[float, BeforeValidator(no_truth_value)]
+Error = Annotated[str | float | None, BeforeValidator(no_truth_value)]
+
+
 class BandColumns(BaseModel):
     """Names of the columns that belong to one band; None where there is no such column.
 
@@ -40,7 +51,7 @@ class BandColumns(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     magnitude: str | None = None
-    error: str | float | None = None
+    error: Error = None
     flux: str | None = None
     flux_error: str | None = None
     flux_ivar: str | None = None
@@ -120,19 +131,19 @@ class Survey(BaseModel):
 
     bands: tuple[str, ...]
     magnitude: str | None = None
-    error: str | float | None = None
+    error: Error = None
     flux: str | None = None
     flux_error: str | None = None
     flux_ivar: str | None = None
     flux_unit: FluxUnit | None = None
-    zero_point: float | None = None
-    not_observed: tuple[float, ...] = ()
-    not_detected: tuple[float, ...] = ()
-    depth: dict[str, float] = {}
-    softening: dict[str, float] = {}
+    zero_point: Number | None = None
+    not_observed: tuple[Number, ...] = ()
+    not_detected: tuple[Number, ...] = ()
+    depth: dict[str, Number] = {}
+    softening: dict[str, Number] = {}
     extinction: str | None = None
     ebv: str | None = None
-    a_ebv: dict[str, float] = {}
+    a_ebv: dict[str, Number] = {}
     columns: dict[str, BandColumns] = {}
     redshift: str = "redshift"
     id: str | None = None
@@ -293,17 +304,19 @@ def _explain(error: ValidationError) -> str:
     lines = []
     for mistake in error.errors():
         *table, key = [str(part) for part in mistake["loc"]] or [""]
+        place = ".".join([*table, key])
         known = list((BandColumns if table[:1] == ["columns"] else Survey).model_fields)
         if mistake["type"] == "extra_forbidden":
             hint = suggest(key, known)
             lines.append(f"unknown key {key!r}{hint}; the keys that exist are {', '.join(known)}.")
         elif mistake["type"] == "value_error":
-            lines.append(str(mistake["ctx"]["error"]))
+            told = str(mistake["ctx"]["error"])
+            lines.append(f"{place}: {told}" if place else told)
         elif mistake["loc"] == ("bands",) and mistake["type"] == "missing":
             lines.append('bands is missing; list the names of the bands, such as ["g", "r"].')
         else:
             expected = (
                 mistake["msg"].replace("Input should be", "expected").replace("tuple", "list")
             )
-            lines.append(f"{'.'.join([*table, key])}: {expected}, got {mistake['input']!r}.")
+            lines.append(f"{place}: {expected}, got {mistake['input']!r}.")
     return " ".join(dict.fromkeys(lines))

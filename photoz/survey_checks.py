@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from math import inf, isfinite
 from typing import Any
 
-__all__ = ["check_keys", "measurement_keys"]
+__all__ = ["check_keys", "measurement_keys", "no_truth_value"]
 
 MAGNITUDE_KEYS = {"magnitude", "error", "softening"}
 FLUX_KEYS = {"flux", "flux_error", "flux_ivar", "flux_unit", "zero_point"}
 
 Keys = Mapping[str, Any]
+
+
+def no_truth_value(value: object) -> object:
+    """Refuse true and false, which Python takes for the numbers 1 and 0.
+
+    Raises
+    ------
+    ValueError
+        If it is one of them.
+    """
+    if isinstance(value, bool):
+        msg = f"expected a number or the name of a column, got {str(value).lower()}."
+        raise ValueError(msg)  # noqa: TRY004 - pydantic explains ValueErrors
+    return value
 
 
 def measurement_keys(keys: Keys) -> set[str]:
@@ -47,7 +61,7 @@ def check_keys(keys: Keys, columns: Mapping[str, Keys]) -> None:
     _check_measurements(keys, columns)
     _check_numbers(keys, columns)
     _check_extinction(keys, columns)
-    _check_distinct(columns)
+    _check_distinct(keys, columns)
     _check_inputs(keys, columns)
 
 
@@ -123,18 +137,43 @@ def _check_extinction(keys: Keys, columns: Mapping[str, Keys]) -> None:
         raise ValueError(msg)
 
 
-def _check_distinct(columns: Mapping[str, Keys]) -> None:
-    """No two bands may read the same column: a pattern without {band} would do that."""
-    owners: dict[tuple[str, str], str] = {}
+def _check_distinct(keys: Keys, columns: Mapping[str, Keys]) -> None:
+    """No column may have two roles: a pattern without {band}, or of another key, gives it that."""
+    owners: dict[str, tuple[str, str]] = {}
+    for key, band, name in _roles(keys, columns):
+        owner = owners.setdefault(name, (key, band))
+        if owner == (key, band):
+            continue
+        if owner[0] == key:
+            msg = (
+                f"{key} of bands {owner[1]!r} and {band!r} is the same column {name!r}; "
+                "write {band} where the pattern holds the band's name."
+            )
+        else:
+            msg = (
+                f"the column {name!r} cannot be both {_role(*owner)} and {_role(key, band)}; name "
+                "the right one for each."
+            )
+        raise ValueError(msg)
+
+
+def _roles(keys: Keys, columns: Mapping[str, Keys]) -> Iterator[tuple[str, str, str]]:
+    """Key, band (empty where it is of all) and name of every column but further inputs."""
     for band, names in columns.items():
-        for key, name in names.items():
-            owner = owners.setdefault((key, name), band) if isinstance(name, str) else band
-            if owner != band:
-                msg = (
-                    f"{key} of bands {owner!r} and {band!r} is the same column {name!r}; "
-                    "write {band} where the pattern holds the band's name."
-                )
-                raise ValueError(msg)
+        yield from ((key, band, name) for key, name in names.items() if isinstance(name, str))
+    right_ascension, declination = keys["coordinates"] or (None, None)
+    others = {
+        "ebv": keys["ebv"],
+        "redshift": keys["redshift"],
+        "id": keys["id"],
+        "right ascension": right_ascension,
+        "declination": declination,
+    }
+    yield from ((key, "", name) for key, name in others.items() if name is not None)
+
+
+def _role(key: str, band: str) -> str:
+    return f"{key} of band {band!r}" if band else key
 
 
 def _check_inputs(keys: Keys, columns: Mapping[str, Keys]) -> None:

@@ -119,6 +119,31 @@ def test_columns_needed_hold_extinction_and_extra_once():
         ),
         ({"bands": GR, "not_observed": [99.0], "not_detected": [99.0]}, "both list 99.0"),
         ({**FLUX, "ebv": "ebv", "a_ebv": {"g": 3.2, "r": -1.0}}, "'r' must be a number from 0"),
+        (
+            {"bands": GR, "error": "mag_{band}"},
+            "the column 'mag_g' cannot be both magnitude of band 'g' and error of band 'g'; name",
+        ),
+        (
+            {"bands": GR, "error": "e_{band}", "redshift": "mag_r"},
+            "'mag_r' cannot be both magnitude of band 'r' and redshift",
+        ),
+        ({"bands": GR, "id": "redshift"}, "'redshift' cannot be both redshift and id"),
+        (
+            {"bands": GR, "coordinates": ["ra", "ra"]},
+            "'ra' cannot be both right ascension and declination",
+        ),
+        (
+            {**FLUX, "ebv": "f_g", "a_ebv": {"g": 3.2, "r": 2.0}},
+            "'f_g' cannot be both flux of band 'g' and ebv",
+        ),
+        (
+            {"bands": GR, "columns": {"r": {"error": "mag_err_g"}}},
+            "error of bands 'g' and 'r' is the same column 'mag_err_g'",
+        ),
+        ({"bands": GR, "error": True}, "error: expected a number or the name .*, got true"),
+        ({"bands": GR, "columns": {"g": {"error": True}}}, "columns.g.error: expected a number"),
+        ({"bands": GR, "depth": {"g": True}}, "depth.g: expected a number .* got true"),
+        ({"bands": GR, "not_observed": [False]}, "not_observed.0: expected a number"),
         ({"bands": GR, "extra": ["redshift"]}, "'redshift' belongs to the redshift; leave it out"),
         ({"bands": GR, "extra": ["mag_g"]}, "extra must list .* 'mag_g' belongs to g"),
         ({"bands": GR, "extra": ["size", "size"]}, "'size' is listed twice"),
