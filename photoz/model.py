@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from photoz.augment import Augmentation
 from photoz.calibration import Calibration
+from photoz.columns import unmasked
 from photoz.errors import InputError
 from photoz.features import PhotometricFeatures
 from photoz.identity import Labels, fingerprints
@@ -18,7 +19,7 @@ from photoz.occupancy import Occupancy
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.photometry import Photometry, State
 from photoz.survey import Survey
-from photoz.weights import check_reliability
+from photoz.weights import check_reliability, check_weight
 
 if TYPE_CHECKING:  # imported with the estimator itself
     from photoz.estimators.base import OnStep, PhotozEstimator
@@ -149,17 +150,23 @@ class PhotozModel:
         Raises
         ------
         InputError
-            If the bands are not those of the survey, if there is not one redshift, weight and
-            reliability for each galaxy, or as `PhotozEstimator.fit` says.
+            If something else than photometry of the survey's bands is given, if there is not one
+            redshift, weight and reliability for each galaxy, if no galaxy counts, or as
+            `PhotozEstimator.fit` says.
         """
+        _check_photometry(photometry)
         photometry.check_columns(self.survey.bands, self.survey.extra)
-        redshift = _one_each(z_spec, len(photometry), "z_spec")
-        weight = (
-            None
-            if sample_weight is None
-            else _one_each(sample_weight, len(photometry), "sample_weight")
-        )
-        right = None if reliability is None else check_reliability(reliability, len(photometry))
+        # Before the copies are made, which are not what the user has given.
+        self.estimator.check_parameters()
+        n_galaxies = len(photometry)
+        redshift = _one_each(z_spec, n_galaxies, "z_spec")
+        weight = _checked_weight(sample_weight, n_galaxies)
+        right = None if reliability is None else check_reliability(reliability, n_galaxies)
+        rows = _that_count(n_galaxies, weight, right)
+        if len(rows) < n_galaxies:
+            photometry, redshift = photometry[rows], redshift[rows]
+            weight = None if weight is None else weight[rows]
+            right = None if right is None else right[rows]
         self.features.fit(photometry, self.survey.depth)
         self._describe_training(photometry)
         augment = self.augment if self.features.errors else replace(self.augment, depth_scale=0)
@@ -186,7 +193,14 @@ class PhotozModel:
             Photometry in the survey's bands.
         calibrated
             Whether the calibration, if there is one, is applied.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the model has not been fitted.
         """
+        self.check_fitted()
+        _check_photometry(photometry)
         X = self.features.transform(photometry)
         pz = self.estimator.predict_pdf(X)
         return self.calibration.apply(pz, X) if calibrated and self.calibration else pz
@@ -194,7 +208,12 @@ class PhotozModel:
     @property
     def z_grid(self) -> FloatArray:
         """Redshift grid of the predictions, shape ``(n_z,)``."""
+        self.check_fitted()
         return self.estimator.z_grid_
+
+    def check_fitted(self) -> None:
+        """Raise scikit-learn's `NotFittedError` unless the model has been fitted or loaded."""
+        self.estimator.check_fitted()
 
     def outside_training(self, photometry: Photometry) -> NDArray[np.bool_]:
         """Whether each galaxy lies outside the training range in any band, or in its colours.
@@ -203,6 +222,7 @@ class PhotozModel:
         -------
         ndarray of shape (n_galaxies,)
         """
+        self.check_fitted()
         low, high = np.array([self.training_range[band] for band in photometry.bands]).T
         luptitude = photometry.luptitude(self.features.depth_)
         outside: NDArray[np.bool_] = ((luptitude < low) | (luptitude > high)).any(axis=1)
@@ -260,8 +280,17 @@ class PhotozModel:
         self.seen = found[found > 0]
 
 
+def _check_photometry(photometry: object) -> None:
+    if not isinstance(photometry, Photometry):
+        msg = (
+            f"expected a Photometry, found a {type(photometry).__name__}; make a catalogue with "
+            "photoz.catalogue.from_columns or photoz.catalogue.read, and take its photometry."
+        )
+        raise InputError(msg)
+
+
 def _one_each(values: ArrayLike, n_galaxies: int, name: str) -> NDArray[Any]:
-    array = np.asarray(values)
+    array = unmasked(values)
     if array.shape != (n_galaxies,):
         msg = (
             f"{name} must hold one value for each of the {n_galaxies} galaxies, got shape "
@@ -269,3 +298,26 @@ def _one_each(values: ArrayLike, n_galaxies: int, name: str) -> NDArray[Any]:
         )
         raise InputError(msg)
     return array
+
+
+def _checked_weight(sample_weight: ArrayLike | None, n_galaxies: int) -> FloatArray | None:
+    """Weights as they were given, for the estimator to normalise among all copies."""
+    if sample_weight is None:
+        return None
+    check_weight(sample_weight, n_galaxies)
+    return np.asarray(sample_weight, dtype=np.float64)
+
+
+def _that_count(n_galaxies: int, *shares: FloatArray | None) -> NDArray[np.intp]:
+    """Rows of which no share is 0: others must not shape the inputs either."""
+    counts = np.ones(n_galaxies, dtype=np.bool_)
+    for share in shares:
+        if share is not None:
+            counts &= share > 0
+    if not counts.any():
+        msg = (
+            "expected galaxies of weight and reliability above 0 to fit, found none among "
+            f"{n_galaxies}; bring galaxies that count."
+        )
+        raise InputError(msg)
+    return np.flatnonzero(counts)

@@ -1,6 +1,8 @@
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.exceptions import NotFittedError
 
 from photoz.augment import Augmentation
 from photoz.calibration import Calibration
@@ -12,6 +14,8 @@ from photoz.mock import make_mock_catalogue
 from photoz.model import PhotozModel
 from photoz.photometry import Photometry, State
 from photoz.survey import Survey, load_survey
+
+MASKED = np.ma.masked_array(np.full(60, 0.5), mask=np.arange(60) % 10 == 0)
 
 
 class Spy(TrainzPhotoz):
@@ -156,15 +160,86 @@ def test_zero_galaxies_give_zero_densities(model, test_photometry):
     [
         ({"z_spec": np.ones(70)}, r"z_spec must hold one value for each of the 60 galaxies, got"),
         ({"z_spec": np.ones(50)}, r"shape \(50,\); choose the same rows of both"),
-        ({"sample_weight": np.ones(70)}, "sample_weight must hold one value for each of the 60"),
+        (
+            {"sample_weight": np.ones(70)},
+            r"sample_weight must have shape \(60,\), .* \(70,\)",
+        ),
+        ({"sample_weight": np.full(60, -1.0)}, r"got shape \(60,\), 60 of such values"),
+        ({"sample_weight": MASKED}, r"got shape \(60,\), 6 of such values"),
         ({"reliability": np.ones(70)}, "reliability must hold 60 probabilities"),
+        ({"reliability": MASKED}, "6 of them out of that range"),
+        ({"reliability": 0.0}, "weight and reliability above 0 to fit, found none among 60;"),
     ],
 )
 def test_redshifts_of_other_rows_are_refused(mock, given, message):
+    """Told of the galaxies that were given, not of their copies."""
     arguments = {"z_spec": mock.z_spec[:60], **given}
 
     with pytest.raises(InputError, match=message):
         unfitted().fit(mock.photometry[:60], **arguments)
+
+
+def test_masked_redshifts_are_missing_ones(mock):
+    hidden = np.ma.masked_array(mock.z_spec[:60], mask=MASKED.mask)
+    validation = (mock.photometry[:60], hidden)
+
+    with pytest.raises(ValueError, match="y contains NaN"):
+        unfitted().fit(mock.photometry[:60], hidden)
+    assert len(spy(mock[:60], validation=validation).estimator.seen_validation) == 54
+
+
+def test_parameters_are_checked_before_copies_are_made(mock):
+    model = unfitted()
+    model.estimator.set_params(random_state=-1)
+
+    with pytest.raises(InputError, match="random_state must be a whole number, at least 0"):
+        model.fit(mock.photometry, mock.z_spec)
+
+
+def test_what_is_no_photometry_is_refused(model, mock):
+    table = pd.DataFrame(mock.to_columns())
+
+    for ask in (lambda: unfitted().fit(table, mock.z_spec), lambda: model.predict_pdf(table)):
+        with pytest.raises(InputError, match=r"a DataFrame; .*\.from_columns"):
+            ask()
+
+
+def test_no_galaxy_cannot_be_fitted(mock):
+    with pytest.raises(InputError, match="above 0 to fit, found none among 0; bring galaxies"):
+        unfitted().fit(mock.photometry[:0], mock.z_spec[:0])
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [PhotozModel.predict_pdf, PhotozModel.outside_training, lambda model, _: model.z_grid],
+)
+def test_an_unfitted_model_says_so(test_photometry, ask):
+    with pytest.raises(NotFittedError, match="Spy instance is not fitted yet"):
+        ask(unfitted(), test_photometry)
+
+
+@pytest.mark.parametrize("share", ["sample_weight", "reliability"])
+def test_galaxies_that_do_not_count_shape_nothing(mock, share):
+    """Neither depths nor ranges, colours or what was seen; nor do others get other copies."""
+    few = mock[:300]
+    wild = mock[300:400]
+    photometry = wild.photometry
+    photometry = type(photometry)(
+        photometry.bands, 1e4 * photometry.flux, 1e6 * photometry.flux_error, photometry.state
+    )
+    counts = np.repeat([1.0, 0.0], [300, 100])
+
+    found = unfitted(augment=Augmentation(noise_copies=2)).fit(
+        Photometry.concatenate([few.photometry, photometry]),
+        np.concatenate([few.z_spec, wild.z_spec]),
+        **{share: counts},
+    )
+    expected = spy(few)
+
+    assert_array_equal(found.features.depth_, expected.features.depth_)
+    assert found.learned() == expected.learned()
+    assert_array_equal(found.seen, expected.seen)
+    assert_array_equal(found.estimator.seen.X, expected.estimator.seen.X)
 
 
 def test_one_reliability_may_stand_for_all(mock):

@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from photoz.columns import unmasked
 from photoz.errors import InputError
 from photoz.estimators.limits import Limits, OneOf
 from photoz.estimators.rows import FEWEST, Rows, check_on_grid
@@ -144,6 +145,15 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         if name in limits:
             limits[name].check(name, value)
 
+    def check_parameters(self) -> None:
+        """Raise `InputError` if a parameter is out of its limits."""
+        for name, value in self.get_params(deep=False).items():
+            self.check_parameter(name, value)
+
+    def check_fitted(self) -> None:
+        """Raise scikit-learn's `NotFittedError` unless `fit` or `load` came before."""
+        check_is_fitted(self)
+
     @property
     def n_steps(self) -> int | None:
         """Steps of a fit that does not stop early; None where they are not known before it."""
@@ -202,12 +212,11 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
             If a library that only fits need is missing.
         """
         self.load_libraries()
-        for name, value in self.get_params(deep=False).items():
-            self.check_parameter(name, value)
+        self.check_parameters()
         features, target = validate_data(
             self,
             X,
-            y,
+            unmasked(y),
             dtype=np.float32,
             ensure_all_finite="allow-nan",
             ensure_min_samples=FEWEST,
@@ -235,7 +244,7 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         -------
         RedshiftPDF
         """
-        check_is_fitted(self)
+        self.check_fitted()
         X = self._check_features(X)
         if len(X) == 0:
             return RedshiftPDF(self.z_grid_, np.empty((0, len(self.z_grid_)), dtype=np.float32))
@@ -260,7 +269,7 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
 
     def save(self, directory: Path) -> None:
         """Write the fitted estimator to a directory, in formats that hold no code."""
-        check_is_fitted(self)
+        self.check_fitted()
         directory.mkdir(parents=True, exist_ok=True)
         state = {
             "parameters": self.get_params(deep=False),
@@ -296,7 +305,7 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         if validation is None:
             return None
         X = self._check_features(validation[0])
-        z_spec = np.asarray(validation[1], dtype=np.float64)
+        z_spec = np.asarray(unmasked(validation[1]), dtype=np.float64)
         if len(X) != len(z_spec) or len(X) == 0:
             msg = (
                 f"validation must hold as many features as redshifts, got {len(X)}, {len(z_spec)}."
