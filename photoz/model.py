@@ -19,7 +19,7 @@ from photoz.occupancy import Occupancy
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.photometry import Photometry, State
 from photoz.survey import Survey
-from photoz.weights import check_reliability, check_weight
+from photoz.weights import check_reliability, check_weight, which_count
 
 if TYPE_CHECKING:  # imported with the estimator itself
     from photoz.estimators.base import OnStep, PhotozEstimator
@@ -162,11 +162,17 @@ class PhotozModel:
         redshift = _one_each(z_spec, n_galaxies, "z_spec")
         weight = _checked_weight(sample_weight, n_galaxies)
         right = None if reliability is None else check_reliability(reliability, n_galaxies)
-        rows = _that_count(n_galaxies, weight, right)
-        if len(rows) < n_galaxies:
-            photometry, redshift = photometry[rows], redshift[rows]
-            weight = None if weight is None else weight[rows]
-            right = None if right is None else right[rows]
+        counts = which_count(n_galaxies, weight, right)
+        if not counts.any():
+            msg = (
+                "expected galaxies of weight and reliability above 0 to fit, found none among "
+                f"{n_galaxies}; bring galaxies that count."
+            )
+            raise InputError(msg)
+        if not counts.all():  # others must not shape the inputs either
+            photometry, redshift = photometry[counts], redshift[counts]
+            weight = None if weight is None else weight[counts]
+            right = None if right is None else right[counts]
         self.features.fit(photometry, self.survey.depth)
         self._describe_training(photometry)
         augment = self.augment if self.features.errors else replace(self.augment, depth_scale=0)
@@ -306,18 +312,3 @@ def _checked_weight(sample_weight: ArrayLike | None, n_galaxies: int) -> FloatAr
         return None
     check_weight(sample_weight, n_galaxies)
     return np.asarray(sample_weight, dtype=np.float64)
-
-
-def _that_count(n_galaxies: int, *shares: FloatArray | None) -> NDArray[np.intp]:
-    """Rows of which no share is 0: others must not shape the inputs either."""
-    counts = np.ones(n_galaxies, dtype=np.bool_)
-    for share in shares:
-        if share is not None:
-            counts &= share > 0
-    if not counts.any():
-        msg = (
-            "expected galaxies of weight and reliability above 0 to fit, found none among "
-            f"{n_galaxies}; bring galaxies that count."
-        )
-        raise InputError(msg)
-    return np.flatnonzero(counts)

@@ -13,6 +13,7 @@ from photoz.pdf import FloatArray
 from photoz.photometry import ZERO_POINT, Photometry, State
 from photoz.resolution import n_points
 from photoz.survey import Survey
+from photoz.weights import which_count
 
 __all__ = ["FittedSamples", "Sample"]
 
@@ -52,6 +53,11 @@ class Sample:
             weight=None if self.weight is None else self.weight[rows],
             reliability=None if self.reliability is None else self.reliability[rows],
         )
+
+    @property
+    def counts(self) -> NDArray[np.bool_]:
+        """Whether weight and reliability of each galaxy are above 0, shape ``(n_galaxies,)``."""
+        return which_count(len(self), self.weight, self.reliability)
 
     def with_missing_bands(self, random_state: int) -> Sample:
         """The galaxies, followed by the same each without one random band.
@@ -120,13 +126,13 @@ class FittedSamples:
         InputError
             If a band has neither a known depth nor any detected galaxy.
         """
-        photometry = self.fitted.photometry
-        detected = photometry.state == State.DETECTED
+        photometry, counts = self.fitted.photometry, self.fitted.counts
+        detected = (photometry.state == State.DETECTED) & counts[:, np.newaxis]
         fits = [~self.is_validation, *(self.folds != fold for fold in np.unique(self.folds))]
         known = np.all([detected[rows].any(axis=0) for rows in fits], axis=0)
         if known.all():
             return survey
-        learned = PhotometricFeatures().fit(photometry, survey.depth).depth_
+        learned = PhotometricFeatures().fit(photometry[counts], survey.depth).depth_
         depth = {
             band: ZERO_POINT - 2.5 * float(np.log10(learned[k]))
             for k, band in enumerate(survey.bands)
@@ -137,7 +143,7 @@ class FittedSamples:
     @property
     def z_max(self) -> float:
         """Upper end of the redshift grid: 5 per cent in 1 + z beyond the fitted redshifts."""
-        return float(1.05 * (1 + self.fitted.z_spec.max()) - 1)
+        return float(1.05 * (1 + self.fitted.z_spec[self.fitted.counts].max()) - 1)
 
     @property
     def n_z(self) -> int:

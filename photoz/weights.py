@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from photoz.errors import InputError
 
-__all__ = ["check_reliability", "check_weight"]
+__all__ = ["check_reliability", "check_weight", "which_count"]
 
 
 def check_weight(sample_weight: ArrayLike | None, n_galaxies: int) -> NDArray[np.float64]:
@@ -59,3 +59,16 @@ def check_reliability(reliability: ArrayLike, n_galaxies: int) -> NDArray[np.flo
         )
         raise InputError(msg)
     return np.broadcast_to(right, n_galaxies)
+
+
+def which_count(
+    n_galaxies: int,
+    sample_weight: NDArray[np.floating] | None,
+    reliability: NDArray[np.floating] | None,
+) -> NDArray[np.bool_]:
+    """Whether weight and reliability of each galaxy are above 0, shape ``(n_galaxies,)``."""
+    counts = np.ones(n_galaxies, dtype=np.bool_)
+    for share in (sample_weight, reliability):
+        if share is not None:
+            counts &= share > 0
+    return counts

@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from photoz.family import Family
+from photoz.features import PhotometricFeatures
 from photoz.metrics import log_loss
 from photoz.mock import make_mock_catalogue
 from photoz.photometry import State
@@ -85,6 +86,26 @@ def test_a_band_of_one_group_has_the_depth_that_all_galaxies_teach(samples):
     assert samples.with_depths(survey) is survey
 
 
+def test_galaxies_that_do_not_count_teach_no_depth(samples):
+    """Of the band that was observed in one group only, they list other errors."""
+    is_last = np.arange(6) == 5
+    photometry = samples.fitted.photometry.without((samples.folds != 1)[:, np.newaxis] & is_last)
+    counts = np.arange(N_GALAXIES) % 2 == 0
+    error = np.where(counts[:, np.newaxis], 1.0, 1e4) * photometry.flux_error
+    weighted = replace(
+        samples.fitted,
+        photometry=replace(photometry, flux_error=error),
+        weight=counts.astype(float),
+    )
+
+    found = replace(samples, fitted=weighted).with_depths(
+        samples.survey.model_copy(update={"depth": {}})
+    )
+
+    expected = PhotometricFeatures().fit(weighted.photometry[counts]).depth_[5]
+    assert found.depth["y"] == pytest.approx(31.4 - 2.5 * np.log10(expected))
+
+
 def test_progress_of_all_fits_is_told_together(samples):
     told = []
     hold_back(candidate(), samples, lambda *steps: told.append(steps))
@@ -141,7 +162,8 @@ def test_the_best_of_a_search_meet_again_in_full_unless_there_was_none_or_no_tim
     )
 
     assert sorted(tried) == sorted(fits)
-    assert chosen.parameters["updates"] == kept
+    assert chosen.best.parameters["updates"] == kept
+    assert (chosen.seconds > 1.0) == bool(fits)
 
 
 def test_trial_of_full_size_is_the_final_fit(samples):
