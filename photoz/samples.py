@@ -224,7 +224,7 @@ def _numbers(catalogue: Catalogue, column: str, *, highest: float = np.inf) -> F
 
 
 def _fitted(experiment: Experiment, catalogue: Catalogue) -> Sample:
-    """Galaxies to fit, some of which must count."""
+    """Galaxies to fit, some of which must count, and be observed in every band."""
     sample = _sample(experiment, catalogue)
     for name in ("weight", "reliability"):
         values = getattr(sample, name)
@@ -234,6 +234,13 @@ def _fitted(experiment: Experiment, catalogue: Catalogue) -> Sample:
                 f"{getattr(experiment.catalogue, name)!r}; mend it or leave {name} out."
             )
             raise InputError(msg)
+    unobserved = sample.photometry[sample.counts].unobserved_bands
+    if unobserved:
+        msg = (
+            "expected galaxies to fit that were observed in every band, found none in "
+            f"{', '.join(unobserved)}; bring such galaxies or a survey without such bands."
+        )
+        raise InputError(msg)
     return sample
 
 

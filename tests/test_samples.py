@@ -140,6 +140,36 @@ def test_a_reliability_above_1_is_refused(with_columns):
         load_samples(experiment(path, catalogue={"reliability": "r"}))
 
 
+@pytest.mark.parametrize("share", ["weight", "reliability"])
+def test_galaxies_that_do_not_count_do_not_widen_the_grid(with_columns, mock, share):
+    counts = mock.z_spec < np.quantile(mock.z_spec, 0.9)
+    path = with_columns(s=counts.astype(float))
+
+    samples = load_samples(experiment(path, catalogue={share: "s"}))
+
+    farthest = samples.fitted.z_spec[samples.fitted.counts].max()
+    assert samples.z_max == pytest.approx(1.05 * (1 + farthest) - 1)
+    assert farthest < samples.fitted.z_spec.max()
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_a_band_that_no_fit_can_see_is_told_before_the_search(
+    catalogue_file, with_columns, mock, is_weighted
+):
+    """It was observed in test galaxies only, or in galaxies of weight 0."""
+    test_id = load_samples(experiment(catalogue_file)).test_id
+    is_seen = np.isin(mock.object_id, test_id) | (is_weighted & (mock.object_id % 2 == 0))
+    path = with_columns(w=np.where(is_seen, 0.0, 1.0))
+    table = pq.read_table(path)
+    magnitude = np.where(is_seen, table["mag_u"].to_numpy(), -99.0)
+    place = table.column_names.index("mag_u")
+    pq.write_table(table.set_column(place, "mag_u", pa.array(magnitude)), path)
+    weight = {"weight": "w"} if is_weighted else {}
+
+    with pytest.raises(InputError, match="observed in every band, found none in u; bring such"):
+        load_samples(experiment(path, catalogue=weight))
+
+
 @pytest.mark.parametrize("share", [0.2, 0.4])
 def test_galaxies_kept_for_conformal_coverage_are_seen_by_nothing_else(catalogue_file, share):
     whole = load_samples(experiment(catalogue_file))
