@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from photoz.errors import InputError
 
-__all__ = ["TableFile", "TableWriter", "slices", "to_array", "to_arrow", "to_table"]
+__all__ = ["TableFile", "TableWriter", "common_type", "slices", "to_array", "to_arrow", "to_table"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ class TableFile(ABC):
         Of an empty file one empty table.
         """
 
+    def schema(self, columns: Sequence[str]) -> pa.Schema:
+        """Types of some columns."""
+        return next(self.batches(columns, 1)).schema
+
     def after_failure(self, row: int, batch_size: int) -> int | None:  # noqa: ARG002
         """Row behind `row`, which cannot be read, from which on others perhaps can; or None."""
         return None
@@ -87,6 +91,27 @@ class TableWriter(ABC):
         # The file is lost; what made it so is what counts.
         with suppress(OSError, RuntimeError, ValueError):
             self.close()
+
+
+def common_type(name: str, types: Sequence[pa.DataType]) -> pa.DataType:
+    """Type that holds the values of several, as `read_columns` promotes them.
+
+    Raises
+    ------
+    InputError
+        If there is none; it names the column.
+    """
+    # Files that know different words have no dictionary in common.
+    plain = [t.value_type if pa.types.is_dictionary(t) else t for t in types]
+    schemas = [pa.schema([(name, dtype)]) for dtype in plain]
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive").field(name).type
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+        msg = (
+            f"expected columns of the same type in every file, found {name!r} as "
+            f"{' and '.join(map(str, types))}; convert them, or do not keep them."
+        )
+        raise InputError(msg) from error
 
 
 def slices(table: pa.Table, batch_size: int, first: int = 0) -> Iterator[pa.Table]:

@@ -47,6 +47,11 @@ class ParquetTable(TableFile):
                     if len(rest):
                         yield pa.Table.from_batches([rest]).select(list(columns))
 
+    def schema(self, columns: Sequence[str]) -> pa.Schema:
+        """Types in the file's schema."""
+        schema = pq.read_schema(self.path)
+        return pa.schema([schema.field(name) for name in columns])
+
     def after_failure(self, row: int, batch_size: int) -> int | None:  # noqa: ARG002
         """First row of the next row group."""
         with pq.ParquetFile(self.path) as file:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from photoz.catalogue.base import common_type
 from photoz.catalogue.files import Paths, SourceFile, explained, find_files, open_table
 from photoz.errors import InputError
 
@@ -146,6 +147,33 @@ class Source:
             if all(file.match(name) is not None for file in files)
         ]
 
+    def promoted(self, columns: Sequence[str]) -> dict[str, pa.DataType]:
+        """Types that hold the values of every file, of those columns in which files differ.
+
+        Parameters
+        ----------
+        columns
+            Names of columns that every file has.
+
+        Raises
+        ------
+        InputError
+            If there is no such type, or (without `skip_bad`) a file is damaged.
+        """
+        found: dict[str, list[pa.DataType]] = {name: [] for name in columns}
+        files = self.readable if columns else []
+        for file in files if len(files) > 1 else []:
+            try:
+                types = self._types(file, columns)
+            except InputError:
+                if not self.skip_bad:
+                    raise
+                continue
+            for name, dtype in types.items():
+                if dtype not in found[name]:
+                    found[name].append(dtype)
+        return {name: common_type(name, types) for name, types in found.items() if len(types) > 1}
+
     def chunks(
         self, columns: Sequence[str] | None, chunk_size: int, start: Place | None = None
     ) -> Iterator[Chunk | Skipped]:
@@ -191,6 +219,18 @@ class Source:
                     yield replace(item, table=table)
                 else:
                     yield item
+
+    def _types(self, file: SourceFile, columns: Sequence[str]) -> dict[str, pa.DataType]:
+        wanted = file.resolve(columns)
+        stored = [name for name in wanted if name in file.stored]
+        with explained(file.path):
+            schema = (
+                open_table(file.path, self.hdf5_group).schema(stored) if stored else pa.schema([])
+            )
+        return {
+            asked: schema.field(name).type if name in stored else self.partitions[name]
+            for name, asked in wanted.items()
+        }
 
     def _file_chunks(
         self, number: int, wanted: list[str], chunk_size: int, first: int

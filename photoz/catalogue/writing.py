@@ -146,7 +146,8 @@ def text_widths(source: Source, columns: Sequence[str]) -> dict[str, int]:
     for chunk in source.chunks(columns, 100_000):
         if isinstance(chunk, Chunk):
             texts = [c.name for c in plain_columns(chunk.table.schema, "FITS") if c.is_text]
-            if not texts:
+            # A column without any value in one file may be text in the next.
+            if not texts and pa.null() not in chunk.table.schema.types:
                 break
             for name in texts:
                 width = text_width(chunk.table.column(name))

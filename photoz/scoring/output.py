@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
-from photoz.catalogue import OutputFormat, QpLayout, TableWriter, open_writer, to_array
+from photoz.catalogue import OutputFormat, QpLayout, TableWriter, open_writer
 from photoz.errors import InputError
 from photoz.prediction import FLAGS
 
@@ -28,6 +27,8 @@ class Output:
         Its format.
     flag
         Name of the column of flags.
+    types
+        Types of columns in which the files of the catalogue differ.
     text_widths, layout
         As `open_writer` needs them.
 
@@ -42,6 +43,7 @@ class Output:
     path: Path
     kind: OutputFormat
     flag: str
+    types: Mapping[str, pa.DataType]
     text_widths: Mapping[str, int]
     layout: QpLayout | None
     n_rows: int = 0
@@ -55,18 +57,18 @@ class Output:
         return self._writer is None
 
     def conformed(self, table: pa.Table) -> pa.Table:
-        """Rows with the types that the first ones had.
+        """Rows with the types of the output.
 
         Raises
         ------
         InputError
             If a value has no place in them.
         """
-        if self._schema is None or table.schema.equals(self._schema):
+        schema = self._promoted(table.schema) if self._schema is None else self._schema
+        if table.schema.equals(schema):
             return table
         try:
-            _check_digits(table, self._schema)
-            return table.cast(self._schema)
+            return table.cast(schema)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError, ValueError) as error:
             msg = (
                 "expected columns of the same type in every file, found that they differ "
@@ -98,14 +100,6 @@ class Output:
         if self._writer is not None:
             self._writer.__exit__(kind, *details)
 
-
-def _check_digits(table: pa.Table, schema: pa.Schema) -> None:
-    """Arrow refuses to cut off integers, but not floats."""
-    for part in schema:
-        column, types = table[part.name], (table[part.name].type, part.type)
-        if not all(map(pa.types.is_floating, types)):
-            continue
-        rounded = to_array(column.cast(part.type)).astype(np.float64)
-        if not np.array_equal(rounded, to_array(column).astype(np.float64), equal_nan=True):
-            msg = f"{part.name!r} would be rounded from {column.type} to {part.type}"
-            raise pa.ArrowInvalid(msg)
+    def _promoted(self, schema: pa.Schema) -> pa.Schema:
+        fields = [part.with_type(self.types.get(part.name, part.type)) for part in schema]
+        return pa.schema(fields, schema.metadata)

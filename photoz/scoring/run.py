@@ -152,9 +152,10 @@ def score_catalogue(
         if is_replaced:
             tell(f"{parts.folder} was left by a run that did not finish; replaced (see --resume)")
         carried = [column for column in (id_name, *keep) if column in columns]
+        types = source.promoted(carried)
         widths = text_widths(source, carried) if kind == "fits" else {}
         run = _Run(task, source, columns, parts, chunk_size, workers or processors())
-        with Output(parts.unfinished, kind, f"{name}_flag", widths, layout) as growing:
+        with Output(parts.unfinished, kind, f"{name}_flag", types, widths, layout) as growing:
             scored = run.fill(growing, on_progress or (lambda *_: None), tell)
         parts.publish()
     return scored
