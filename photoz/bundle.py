@@ -58,10 +58,21 @@ def save_model(model: FittedModel, path: str | Path) -> Path:
     Raises
     ------
     InputError
-        If something else than a bundle stands there, or the model was fitted to galaxies of
-        which none was observed in one of its bands.
+        If something else than a bundle stands there, if this is no such model, or if it was
+        fitted to galaxies of which none was observed in one of its bands.
+    sklearn.exceptions.NotFittedError
+        If it was not fitted.
     """
     path = Path(path)
+    members = single_models(model)
+    if not members:
+        msg = (
+            f"expected a PhotozModel or PhotozBlend to save, found a {type(model).__name__}; "
+            "give the model first and the path second."
+        )
+        raise InputError(msg)
+    for member in members:
+        member.check_fitted()
     check_replaceable(path, _MANIFEST)
     check_bands(model)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +80,7 @@ def save_model(model: FittedModel, path: str | Path) -> Path:
         directory = Path(work) / "bundle"
         directory.mkdir()
         manifest = _describe(model, directory)
-        seen = [member.seen for member in single_models(model) if member.seen is not None]
+        seen = [member.seen for member in members if member.seen is not None]
         if seen:
             np.unique(np.concatenate(seen)).astype("<u8").tofile(directory / _SEEN)
         manifest["golden"] = golden_rows(model)
@@ -187,10 +198,8 @@ def _describe(model: FittedModel, directory: Path) -> dict[str, Any]:
             "provenance": model.provenance,
             "contains_training_rows": any(m["contains_training_rows"] for m in members.values()),
         }
-    if isinstance(model, PhotozModel):
-        return {**common, **_describe_model(model, directory)}
-    msg = f"only PhotozModel and PhotozBlend can be saved, got {type(model).__name__}."
-    raise TypeError(msg)
+    (single,) = single_models(model)
+    return {**common, **_describe_model(single, directory)}
 
 
 def _describe_model(model: PhotozModel, directory: Path) -> dict[str, Any]:

@@ -23,9 +23,16 @@ _TOLERANCE = 1e-3
 
 
 def check_bands(model: FittedModel) -> None:
-    """Raise `InputError` if a model has a band in which no training galaxy was observed."""
-    ranges = single_models(model)[0].training_range
-    unknown = [band for band, ends in ranges.items() if not np.isfinite(ends).all()]
+    """Raise `InputError` if a model has a band in which no training galaxy was observed.
+
+    Of a blend it is enough that one member has such a band.
+    """
+    ranges = [member.training_range for member in single_models(model)]
+    unknown = [
+        band
+        for band in model.survey.bands
+        if not np.isfinite([known[band] for known in ranges]).all()
+    ]
     if unknown:
         msg = (
             f"no training galaxy was observed in {', '.join(unknown)}; fit the model again with a "

@@ -13,12 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.exceptions import NotFittedError
 
 from photoz.augment import Augmentation
 from photoz.blend import PhotozBlend, Pool
 from photoz.bundle import _manifest_hash, load_model, save_model
 from photoz.calibration import Calibration
 from photoz.errors import InputError
+from photoz.features import PhotometricFeatures
+from photoz.model import PhotozModel
 
 
 @pytest.fixture(scope="module")
@@ -395,6 +398,32 @@ def test_a_band_in_which_nothing_was_observed_is_not_exported(model, tmp_path):
 
     with pytest.raises(InputError, match="no training galaxy was observed in u; fit the model"):
         save_model(fitted, tmp_path / "bundle")
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_such_a_band_of_any_member_of_a_blend_is_told(blend, tmp_path):
+    other = copy(blend.members["twin"])
+    other.training_range = other.training_range | {"z": (np.inf, -np.inf)}
+
+    for members in ({"a": other, "b": blend.members["forest"]}, {**blend.members, "twin": other}):
+        with pytest.raises(InputError, match="no training galaxy was observed in z; fit"):
+            save_model(PhotozBlend(members, blend.pool), tmp_path / "bundle")
+
+
+def test_what_is_no_model_is_not_exported(tmp_path):
+    with pytest.raises(InputError, match="PhotozModel or PhotozBlend to save, found a str; give"):
+        save_model("foo", tmp_path / "bundle")
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unfitted_model_is_not_exported(model, tmp_path):
+    estimator = type(model.estimator)(random_state=0)
+    unfitted = PhotozModel(model.survey, PhotometricFeatures(), Augmentation(), estimator)
+
+    with pytest.raises(NotFittedError, match="ForestPhotoz instance is not fitted yet"):
+        save_model(unfitted, tmp_path / "bundle")
 
     assert not list(tmp_path.iterdir())
 
