@@ -78,7 +78,8 @@ class PhotozModel:
         Where in the joint space of colours and magnitude the training galaxies lie; None in
         models with a single band, and in bundles of photoz before it was learned.
     seen
-        Sorted `fingerprints` of the training galaxies, or None where they are not known.
+        Sorted `fingerprints` of the training galaxies, and of those by which conformal coverage
+        was learned, or None where they are not known.
     provenance
         Where the model comes from: hashes of data and split, seed, date, versions, metrics.
 
@@ -247,6 +248,12 @@ class PhotozModel:
             return np.zeros(len(photometry), dtype=bool)
         return np.isin(fingerprints(photometry), self.seen)
 
+    def remember(self, photometry: Photometry) -> None:
+        """Count galaxies as seen, beside those that are `seen` already."""
+        found = np.unique(fingerprints(photometry))
+        before = found[:0] if self.seen is None else self.seen
+        self.seen = np.union1d(before, found[found > 0])
+
     def restore(self, content: Mapping[str, Any]) -> Self:
         """Take over the learned state that `learned` described, and the provenance beside it."""
         self.optional_bands = tuple(content["optional_bands"])
@@ -282,8 +289,8 @@ class PhotozModel:
             zip(bands, zip(lowest.tolist(), highest.tolist(), strict=True), strict=True)
         )
         self.occupancy = Occupancy.learn(luptitude) if len(bands) > 1 else None
-        found = np.unique(fingerprints(photometry))
-        self.seen = found[found > 0]
+        self.seen = None
+        self.remember(photometry)
 
 
 def _check_photometry(photometry: object) -> None:

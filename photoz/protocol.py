@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from photoz.augment import Augmentation
-from photoz.blend import PhotozBlend
+from photoz.blend import PhotozBlend, single_models
 from photoz.calibration import Calibration
 from photoz.conformal import ConformalMap
 from photoz.environment import processors
@@ -269,6 +269,9 @@ def calibrate(
 def add_conformal(model: PhotozModel | PhotozBlend, kept: Sample) -> None:
     """Put the map of finite-sample coverage behind a model's calibration.
 
+    The galaxies count as seen from then on: the map was fixed by them, so that its coverage of
+    them proves nothing.
+
     Parameters
     ----------
     model
@@ -281,6 +284,8 @@ def add_conformal(model: PhotozModel | PhotozBlend, kept: Sample) -> None:
     model.calibration = replace(
         model.calibration or Calibration(), conformal=ConformalMap.fit(pits)
     )
+    for member in single_models(model):
+        member.remember(kept.photometry)
 
 
 def default_parameters(family: str) -> dict[str, Any]:

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from photoz.blend import PhotozBlend, Pool
 from photoz.family import Family
 from photoz.features import PhotometricFeatures
 from photoz.metrics import log_loss
 from photoz.mock import make_mock_catalogue
 from photoz.photometry import State
-from photoz.protocol import Candidate, calibrate, hold_back
+from photoz.protocol import Candidate, add_conformal, calibrate, hold_back
 from photoz.sample import Sample
 from photoz.samples import Samples
 from photoz.settings import Experiment
@@ -216,3 +217,25 @@ def test_trial_reckons_with_wrong_redshifts(samples):
     n_of_z = np.interp(validation.z_spec, pz.z_grid, pz.n_of_z())
     likelihood = 0.9 * pz.at(validation.z_spec) + 0.1 * n_of_z + 1e-4
     assert_allclose(found.value, -np.log(likelihood).mean(), rtol=1e-6)
+
+
+def first(fits):
+    return fits[0]
+
+
+def pooled(fits):
+    return PhotozBlend(dict(zip("ab", fits, strict=True)), Pool("linear", (0.5, 0.5)))
+
+
+@pytest.mark.parametrize("of", [first, pooled])
+def test_galaxies_kept_for_conformal_coverage_count_as_seen(samples, of):
+    model = of([candidate().fit(samples.train), candidate().fit(samples.train)])
+    kept = samples.validation
+    before = model.seen_in_training(kept.photometry)
+
+    add_conformal(model, kept)
+
+    assert not before.any()
+    assert model.seen_in_training(kept.photometry).all()
+    assert model.seen_in_training(samples.train.photometry).all()
+    assert not model.seen_in_training(samples.test.photometry).any()
