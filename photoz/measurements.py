@@ -45,15 +45,16 @@ class Measurements:
         As in `Photometry`, of shape ``(n_galaxies,)``.
     n_implausible
         Measurements that are neither plausible nor declared as missing.
-    n_uncorrected
-        Detections without a plausible extinction. Neither is observed.
+    uncorrected
+        Which detections have no plausible extinction, shape ``(n_galaxies,)``. Neither is
+        observed.
     """
 
     flux: Floats
     flux_error: Floats
     state: NDArray[np.uint8]
     n_implausible: int
-    n_uncorrected: int
+    uncorrected: Mask
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,10 @@ class BandRules:
             declared = missing | not_detected
             detected = plausible & ~declared
             n_implausible = int(np.count_nonzero(~(plausible | declared)))
-            n_detected = int(np.count_nonzero(detected))
+            uncorrected = np.zeros_like(detected)
             if extinction is not None:
-                detected &= (extinction > -1) & (extinction < MAGNITUDE_LIMIT)
+                uncorrected = detected & ~((extinction > -1) & (extinction < MAGNITUDE_LIMIT))
+                detected &= ~uncorrected
                 brighter = np.exp(POGSON * extinction)
                 flux, flux_error = flux * brighter, flux_error * brighter
 
@@ -131,8 +133,7 @@ class BandRules:
         flux[lost], flux_error[lost] = np.nan, np.nan
         flux[not_detected], flux_error[not_detected] = 0, self.depth
         state = (State.DETECTED * detected + State.NOT_DETECTED * not_detected).astype(np.uint8)
-        n_uncorrected = n_detected - int(np.count_nonzero(detected))
-        return Measurements(flux, flux_error, state, n_implausible, n_uncorrected)
+        return Measurements(flux, flux_error, state, n_implausible, uncorrected)
 
     def _declared(self, value: Floats, error: Floats) -> tuple[Mask, Mask]:
         """Which measurements are declared as not detected, and which as missing.

@@ -200,8 +200,8 @@ def photometry_from_columns(
     photometry : Photometry
         Corrected for extinction, if the survey says how.
     implausible : dict
-        What was found that is neither plausible nor declared as missing, and how often.
-        Such a measurement is not observed. Plausible is an error above 0 with a magnitude
+        What was found that is neither plausible nor declared as missing, and in how many
+        rows. Such a measurement is not observed. Plausible is an error above 0 with a magnitude
         between 0 and 50 or a finite flux, and an extinction between -1 and 50 mag.
 
     Raises
@@ -221,6 +221,8 @@ def photometry_from_columns(
     flux, flux_error = np.full(shape, np.nan), np.full(shape, np.nan)
     state = np.full(shape, State.NOT_OBSERVED, dtype=np.uint8)
     implausible: Counter[str] = Counter()
+    # All bands may share a column of E(B-V), whose values count once.
+    uncorrected: dict[str, NDArray[np.bool_]] = {}
     for band in present:
         rules, names = BandRules.of(survey, band), survey.band_columns(band)
         k, source = survey.bands.index(band), _BandSource.of(columns, survey, band)
@@ -231,7 +233,11 @@ def photometry_from_columns(
             flux[rows, k], flux_error[rows, k] = found.flux, found.flux_error
             state[rows, k] = found.state
             implausible[names.value] += found.n_implausible
-            implausible[names.extinction or survey.ebv or band] += found.n_uncorrected
+            if found.uncorrected.any():
+                column = names.extinction or survey.ebv or band
+                uncorrected.setdefault(column, np.zeros(n_galaxies, dtype=bool))
+                uncorrected[column][rows] |= found.uncorrected
+    implausible.update({name: int(mask.sum()) for name, mask in uncorrected.items()})
     extra = []
     absent = [sentinel for sentinel in survey.not_observed if sentinel]  # a size may be 0
     for name in survey.extra:

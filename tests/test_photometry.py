@@ -235,6 +235,15 @@ def test_a_detection_without_extinction_is_not_observed_and_counted(extinction):
     assert implausible == {"a_g: implausible value": 1}
 
 
+def test_a_shared_reddening_counts_once_per_row():
+    survey = Survey(bands=["g", "r"], ebv="ebv", a_ebv={"g": 3.2, "r": 2.3})
+    columns = {"mag_g": [20.0, 20.0], "mag_r": [20.0, NAN], "ebv": [NAN, NAN]}
+    columns |= {"mag_err_g": [0.1, 0.1], "mag_err_r": [0.1, 0.1]}
+    _, implausible = photometry_from_columns(columns, survey)
+
+    assert implausible == {"ebv: implausible value": 2}
+
+
 def test_an_optional_band_may_lack_columns():
     survey = Survey(bands=["u", "g"])
     columns = {"mag_u": [20.0], "mag_g": [20.0], "mag_err_g": [0.1]}

@@ -22,6 +22,7 @@ from photoz.errors import InputError
 from photoz.prediction import QUANTILE_LEVELS
 from photoz.scoring import score_catalogue
 from photoz.scoring.pipeline import in_order
+from photoz.survey import Survey
 
 FORMATS = ["parquet", "fits", "hdf5", "qp.hdf5"]
 STOP_AFTER = 3
@@ -629,3 +630,41 @@ def test_a_band_that_the_catalogue_lacks_is_told(model, named_file, tmp_path):
     score_catalogue(flexible, named_file, tmp_path / "out.parquet", on_message=told.append)
 
     assert told == ["band g counts as not observed: there is no column mag_err_g"]
+
+
+def test_a_band_that_some_files_lack_is_told_once_though_the_first_is_empty(
+    model, named_file, tmp_path
+):
+    table = pq.read_table(named_file)
+    paths = [tmp_path / f"{name}.parquet" for name in "abc"]
+    for path, part in zip(paths, [table[:0], table, table.drop_columns("mag_g")], strict=True):
+        pq.write_table(part, path)
+    flexible, told = copy(model), []
+    flexible.optional_bands = ("g",)
+    score_catalogue(flexible, paths, tmp_path / "out.parquet", on_message=told.append)
+
+    assert told == ["band g counts as not observed: not every file has the column mag_g"]
+
+
+def test_no_more_rows_are_told_than_there_are_though_bands_share_a_column(
+    model, named_file, tmp_path
+):
+    table = pq.read_table(named_file)
+    pq.write_table(table.append_column("ebv", pa.array([np.inf] * 700)), named_file)
+    keys = {**model.survey.model_dump(), "ebv": "ebv", "a_ebv": dict.fromkeys("ugrizy", 2.0)}
+
+    with pytest.raises(InputError, match="found ebv: implausible value in 700 of the first 700"):
+        score_catalogue(model, named_file, tmp_path / "out.parquet", survey=Survey(**keys))
+
+
+def test_an_object_id_that_is_kept_is_not_said_to_hold_numbers_of_rows(
+    model, named_file, tmp_path
+):
+    table = pq.read_table(named_file)
+    names = ["objectId" if name == "object_id" else name for name in table.column_names]
+    pq.write_table(table.rename_columns(names), named_file)
+    told, out = [], tmp_path / "out.parquet"
+    score_catalogue(model, named_file, out, keep=["objectId"], on_message=told.append)
+
+    assert told == ["the catalogue has no column 'object_id'; objectId is its own that is kept"]
+    assert pq.read_table(out)["objectId"].to_pylist() == table["object_id"].to_pylist()

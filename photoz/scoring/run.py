@@ -144,9 +144,10 @@ def score_catalogue(
         raise InputError(msg)
     is_replaced = parts.exist() and not resume
     if expected.id not in (None, id_name):
-        tell(
-            f"the catalogue has no column {expected.id!r}; {id_name} holds the numbers of its rows"
-        )
+        content = "is its own that is kept" if id_name in keep else "holds the numbers of its rows"
+        tell(f"the catalogue has no column {expected.id!r}; {id_name} {content}")
+    for text in task.lacking(source):
+        tell(text)
     with parts:
         parts.begin(resume=resume)
         if is_replaced:

@@ -100,6 +100,23 @@ class Task:
             raise InputError(msg)
         return columns
 
+    def lacking(self, source: Source) -> list[str]:
+        """Say which bands count as not observed, because files lack their columns."""
+        told = []
+        for band in self.model.optional_bands:
+            needed = self.survey.columns_needed([band])
+            found = source.find(needed)
+            missing = [name for name in needed if name not in found]
+            some = [n for n in missing if any(file.match(n) for file in source.readable)]
+            reasons = {
+                "there is no column": [name for name in missing if name not in some],
+                "not every file has the column": some,
+            }
+            texts = [f"{text} {', '.join(names)}" for text, names in reasons.items() if names]
+            if texts:
+                told.append(f"band {band} counts as not observed: {'; '.join(texts)}")
+        return told
+
     def id_column(self, columns: Sequence[str]) -> str:
         """Name of the output's first column: the survey's id, else ``objectId``."""
         return str(self.survey.id) if self.survey.id in columns else "objectId"
@@ -145,8 +162,7 @@ class Task:
         chunk
             The first piece of a catalogue.
         tell
-            Called with each column of which most values are implausible, and with each band
-            that the catalogue lacks.
+            Called with each column of which most values are implausible.
 
         Raises
         ------
@@ -170,12 +186,6 @@ class Task:
                 "survey (--survey)."
             )
             raise InputError(msg)
-        for band in self.model.optional_bands:
-            needed = self.survey.columns_needed([band])
-            missing = [name for name in needed if name not in head.column_names]
-            if missing:
-                lacking = ", ".join(missing)
-                tell(f"band {band} counts as not observed: there is no column {lacking}")
         for text in doubts:
             tell(f"{text}, not observed therefore; check the survey's unit and sentinels")
 
