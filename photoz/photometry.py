@@ -272,7 +272,7 @@ class _BandSource:
         extinction = None
         if names.extinction is not None:
             extinction = as_numbers(columns[names.extinction], names.extinction)
-        elif survey.ebv is not None:
+        elif survey.ebv is not None and survey.a_ebv[band] > 0:  # 0 times NaN is no 0
             extinction = survey.a_ebv[band] * as_numbers(columns[survey.ebv], survey.ebv)
         return cls(value, error, extinction)
 

@@ -244,6 +244,15 @@ def test_a_shared_reddening_counts_once_per_row():
     assert implausible == {"ebv: implausible value": 2}
 
 
+def test_a_band_that_dust_does_not_dim_needs_no_reddening():
+    survey = Survey(bands=["g", "r"], ebv="ebv", a_ebv={"g": 3.2, "r": 0.0})
+    columns = {"mag_g": [20.0], "mag_r": [20.0], "ebv": [NAN]}
+    columns |= {"mag_err_g": [0.1], "mag_err_r": [0.1]}
+    photometry, _ = photometry_from_columns(columns, survey)
+
+    assert photometry.state[0].tolist() == [NO, DET]
+
+
 def test_an_optional_band_may_lack_columns():
     survey = Survey(bands=["u", "g"])
     columns = {"mag_u": [20.0], "mag_g": [20.0], "mag_err_g": [0.1]}
