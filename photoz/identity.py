@@ -23,6 +23,7 @@ __all__ = [
     "identify",
     "label_texts",
     "label_values",
+    "repeats",
     "uniform",
 ]
 
@@ -45,10 +46,13 @@ class Identity:
         Label of each identity, shape ``(n_galaxies,)``.
     names
         Identities as text: the declared id, else the key in hexadecimal.
+    is_declared
+        Whether each is a declared id, shape ``(n_galaxies,)``.
     """
 
     keys: Labels
     names: list[str]
+    is_declared: NDArray[np.bool_]
 
 
 def identify(
@@ -70,7 +74,35 @@ def identify(
     texts = [""] * len(keys) if object_id is None else _texts(object_id)
     declared = np.array([text != "" for text in texts], dtype=bool)
     names = [text or f"{key:016x}" for text, key in zip(texts, keys.tolist(), strict=True)]
-    return Identity(np.where(declared, label_texts(texts), keys), names)
+    return Identity(np.where(declared, label_texts(texts), keys), names, declared)
+
+
+def repeats(
+    photometry: Photometry, z_spec: FloatArray, keys: Labels, is_declared: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Whether each row is an earlier one again: nothing of it is another, shape ``(n_galaxies,)``.
+
+    Parameters
+    ----------
+    photometry
+        Photometry of ``n_galaxies`` galaxies.
+    z_spec
+        Spectroscopic redshifts of shape ``(n_galaxies,)``.
+    keys, is_declared
+        Label of each identity and whether it is a declared id, shape ``(n_galaxies,)``. Without
+        one, three bands or more must be measured: galaxies are equal in fewer by chance.
+    """
+    detected = photometry.state == State.DETECTED
+    numbers = np.concatenate(
+        [np.where(detected, photometry.flux_error, 0), photometry.extra, z_spec[:, np.newaxis]],
+        axis=1,
+    )
+    # One bit pattern for all that is missing.
+    bits = _bits(np.where(np.isnan(numbers), np.nan, numbers))
+    labels = combine_labels([keys, *_measurements(photometry), *bits.T])
+    first, inverse = np.unique(labels, return_index=True, return_inverse=True)[1:]
+    is_later = first[inverse] < np.arange(len(keys))
+    return np.asarray(is_later & (is_declared | (detected.sum(axis=1) >= 3)))
 
 
 def first_twins(photometry: Photometry, keys: Labels) -> NDArray[np.intp]:

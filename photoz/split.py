@@ -18,6 +18,7 @@ from photoz.identity import (
     first_twins,
     identify,
     label_values,
+    repeats,
     uniform,
 )
 from photoz.pdf import FloatArray
@@ -31,6 +32,7 @@ TEST_ID = "id is in the test file"
 TEST_TWIN = "photometric twin of a galaxy in the test file"
 TWIN = "photometric twin under another id"
 ELSEWHERE = "id was seen before in another group"
+REPEAT = "repeat of an earlier row"
 
 
 class Galaxies(Protocol):
@@ -110,7 +112,8 @@ def split(
     """Give every galaxy its part, by a hash of its identity that no other row enters.
 
     The identity is the declared id, else a hash of photometry and redshift. Rows that
-    equal an earlier one of another identity in three measured bands or more are dropped.
+    equal an earlier one of another identity in three measured bands or more are dropped, and
+    so are rows that repeat one of the same identity altogether: they would count twice.
 
     Parameters
     ----------
@@ -130,7 +133,7 @@ def split(
         Another seed, another split.
     official_test
         Test galaxies that are held out already. The catalogue's rows with the id or the
-        photometry of one of them are dropped.
+        photometry of one of them are dropped, and so are its own repeats.
 
     Raises
     ------
@@ -152,6 +155,11 @@ def split(
     groups = identity.keys if by == "random" else _groups(galaxies, by, cell_degrees)
     kept, dropped = _without_leaks(galaxies, identity, official_test, tested)
     kept, dropped[ELSEWHERE] = _in_one_group(kept, identity.keys, groups)
+    kept, dropped[REPEAT] = _without_repeats(kept, galaxies, identity)
+    official_rows = np.arange(len(tested.keys))
+    if official_test is not None:
+        official_rows, n_repeats = _without_repeats(official_rows, official_test, tested)
+        dropped[REPEAT] += n_repeats
 
     position = uniform(groups[kept], f"split {seed}")
     for_test = position < (test if official_test is None else 0)
@@ -159,7 +167,7 @@ def split(
     parts = {
         "train": kept[for_training],
         "validation": kept[~for_training & ~for_test],
-        "test": kept[for_test] if official_test is None else np.arange(len(tested.keys)),
+        "test": kept[for_test] if official_test is None else official_rows,
     }
     dropped = {reason: count for reason, count in dropped.items() if count}
     check_parts(parts, dropped)
@@ -248,6 +256,15 @@ def _in_one_group(rows: Rows, keys: Labels, groups: Labels) -> tuple[Rows, int]:
     _, index, inverse = np.unique(keys[rows], return_index=True, return_inverse=True)
     together = groups[rows] == groups[rows][index][inverse]
     return rows[together], int((~together).sum())
+
+
+def _without_repeats(rows: Rows, galaxies: Galaxies, identity: Identity) -> tuple[Rows, int]:
+    """Rows that are none of the earlier ones again."""
+    z_spec = np.asarray(galaxies.z_spec)[rows]
+    again = repeats(
+        galaxies.photometry[rows], z_spec, identity.keys[rows], identity.is_declared[rows]
+    )
+    return rows[~again], int(again.sum())
 
 
 def _groups(galaxies: Galaxies, by: str, cell_degrees: float) -> Labels:

@@ -287,12 +287,62 @@ def test_unmeasured_bands_make_no_twin(state):
     assert parts.dropped == {}
 
 
-def test_equal_rows_without_ids_stay_in_one_part():
-    parts = split(stack(make(), make()), declared_ids=False)
+@pytest.mark.parametrize("declared_ids", [True, False])
+@pytest.mark.parametrize("by", BY)
+def test_rows_that_are_there_twice_count_once(by, declared_ids):
+    alone = split(make(), by=by, declared_ids=declared_ids)
+    parts = split(stack(make(), make()[:200]), by=by, declared_ids=declared_ids)
+
+    assert (part_of(parts, N + 200)[:N] == part_of(alone, N)).all()
+    assert (part_of(parts, N + 200)[N:] == -1).all()
+    assert parts.sha256 == alone.sha256
+    assert parts.dropped == {"repeat of an earlier row": 200}
+
+
+def test_rows_that_are_twice_in_the_test_file_count_once():
+    official = make(200, seed=1)
+    twice = stack(official, official[:50])
+    parts = split(stack(make(), official[:30]), declared_ids=True, official_test=twice)
+
+    assert parts.test.tolist() == list(range(200))
+    assert parts.dropped == {"id is in the test file": 30, "repeat of an earlier row": 50}
+
+
+def other_redshift(catalogue):
+    return replace(catalogue, z_spec=catalogue.z_spec + 0.01)
+
+
+def other_errors(catalogue):
+    photometry = catalogue.photometry
+    return replace(
+        catalogue, photometry=replace(photometry, flux_error=1.1 * photometry.flux_error)
+    )
+
+
+@pytest.mark.parametrize("other", [other_redshift, other_errors])
+def test_a_second_measurement_of_a_galaxy_is_no_repeat(other):
+    parts = split(stack(make(), other(make())), declared_ids=True)
     part = part_of(parts, 2 * N)
 
     assert (part[:N] == part[N:]).all()
     assert parts.dropped == {}
+
+
+def test_missing_inputs_are_equal_to_each_other():
+    size = {"extra": np.full((N, 1), np.nan), "extra_names": ("size",)}
+    sized = replace(make(), photometry=replace(make().photometry, **size))
+    parts = split(stack(sized, sized), declared_ids=True)
+
+    assert parts.dropped == {"repeat of an earlier row": N}
+
+
+@pytest.mark.parametrize(("declared_ids", "n_repeats"), [(True, N), (False, 0)])
+def test_two_bands_make_a_repeat_of_declared_ids_only(declared_ids, n_repeats):
+    """Without them, galaxies whose magnitudes have few decimals are equal by chance."""
+    catalogue = make(n_bands=2)
+    parts = split(stack(catalogue, catalogue), declared_ids=declared_ids)
+
+    assert sum(parts.dropped.values()) == n_repeats
 
 
 def test_groups_stay_together():
