@@ -99,9 +99,11 @@ class CatalogueSettings(Settings):
         if (self.dataset is None) == (self.path is None):
             msg = "expected either dataset (a named set) or path (a file, a list or a glob)."
             raise ValueError(msg)
-        if self.path is not None and not all(self.path):
-            msg = "path must name a file, a folder or a glob, got an empty one."
-            raise ValueError(msg)
+        for key in ("path", "test_path"):
+            named = getattr(self, key)
+            if named is not None and not (named and all(named)):
+                msg = f"{key} must name a file, a folder or a glob, got an empty one."
+                raise ValueError(msg)
         if isinstance(self.reliability, float) and not 0 < self.reliability <= 1:
             msg = f"reliability is a probability above 0 and up to 1, got {self.reliability}."
             raise ValueError(msg)

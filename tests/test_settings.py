@@ -100,6 +100,9 @@ def test_command_line_overrides_the_file(tmp_path):
     [
         ("[catalogue]\n", "expected either dataset (a named set) or path"),
         ('[catalogue]\npath = "a.csv"\n', "expected one survey"),
+        ('[catalogue]\npath = ""\n', "path must name a file, a folder or a glob, got an empty one"),
+        ('[catalogue]\npath = "a.csv"\ntest_path = ""\n', "test_path must name a file, a folder or a glob, got an empty one"),
+        ('[catalogue]\ndataset = "sdss"\ntest_path = []\n', "test_path must name a file, a folder or a glob, got an empty one"),
         ("", "the table [catalogue] is missing."),
         (MINIMAL + "[search]\ntrails = 3\n", "unknown key 'trails' in [search] (did you mean 'trials'?)"),
         (MINIMAL + "[serach]\n", "unknown key 'serach' (did you mean 'search'?); the keys are name, seed"),
