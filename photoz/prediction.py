@@ -16,7 +16,14 @@ from photoz.pdf import FloatArray
 from photoz.photometry import Photometry, State
 from photoz.summaries import Summaries, summarise
 
-__all__ = ["FLAGS", "QUANTILE_LEVELS", "PdfColumn", "check_kept", "prediction_columns"]
+__all__ = [
+    "FLAGS",
+    "QUANTILE_LEVELS",
+    "PdfColumn",
+    "check_case",
+    "check_kept",
+    "prediction_columns",
+]
 
 PdfColumn = Literal["none", "quantiles", "grid", "mixture"]
 
@@ -69,6 +76,27 @@ def check_kept(keep: Collection[str], name: str) -> None:
             "of that name; do not keep it, or begin those names otherwise (--name)."
         )
         raise InputError(msg)
+
+
+def check_case(keep: Collection[str], name: str) -> None:
+    """Raise `InputError` where names of an output differ only in case, for formats like FITS.
+
+    Parameters
+    ----------
+    keep
+        Names of columns of the catalogue that are carried over.
+    name
+        Start of the names of the prediction's columns.
+    """
+    known = {column.casefold(): column for column in (f"{name}_{end}" for end in _MADE)}
+    for column in dict.fromkeys(keep):
+        other = known.setdefault(column.casefold(), column)
+        if other != column:
+            msg = (
+                f"expected columns that FITS can tell apart, found {other!r} and {column!r}, "
+                "which differ only in case; keep one of them, or write Parquet."
+            )
+            raise InputError(msg)
 
 
 def prediction_columns(

@@ -213,6 +213,17 @@ def test_identities_named_as_a_column_of_the_prediction_are_refused(model, named
         score_catalogue(model, named_file, tmp_path / "out.parquet", survey=survey)
 
 
+@pytest.mark.parametrize("column", ["Object_ID", "photoz_FLAG"])
+def test_names_that_fits_cannot_tell_apart_are_refused_there(model, named_file, tmp_path, column):
+    table = pq.read_table(named_file)
+    pq.write_table(table.append_column(column, table["ra"]), named_file)
+
+    with pytest.raises(InputError, match=f"'{column.lower()}' and '{column}', which differ only"):
+        score_catalogue(model, named_file, tmp_path / "out.fits", keep=[column])
+    score_catalogue(model, named_file, tmp_path / "out.parquet", keep=[column, column])
+    assert column in pq.read_schema(tmp_path / "out.parquet").names
+
+
 def test_nothing_to_resume_is_a_beginning(model, named_file, tmp_path):
     scored = score_catalogue(model, named_file, tmp_path / "out.parquet", resume=True)
 

@@ -29,7 +29,7 @@ from photoz.errors import InputError
 from photoz.kernels import compiled_for
 from photoz.model import FittedModel
 from photoz.photometry import Photometry, State
-from photoz.prediction import FLAGS, PdfColumn
+from photoz.prediction import FLAGS, PdfColumn, check_case
 from photoz.scoring.output import Output
 from photoz.scoring.parts import Parts
 from photoz.scoring.pipeline import in_order
@@ -131,6 +131,8 @@ def score_catalogue(
     columns = task.columns(source)
     id_name = task.id_column(columns)
     layout = task.layout(id_name) if kind == "qp" else None
+    if kind == "fits":
+        check_case([id_name, *keep], name)
     options = {"name": name, "pdf": pdf, "output": kind, "keep": [*keep], "chunk": chunk_size}
     parts = Parts(out, {**_fingerprint(task, source), "options": options})
     if out.exists() and any(file.path.samefile(out) for file in source.files):
