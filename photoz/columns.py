@@ -45,9 +45,9 @@ def as_numbers(values: Sequence[Any] | NDArray[Any], name: str) -> FloatArray:
         If a value is no number, with its row and the value, or if the column holds more
         than one value per row.
     """
-    if isinstance(values, np.ma.MaskedArray):
+    if isinstance(values, np.ndarray):
         values = unmasked(values)
-    if not isinstance(values, np.ndarray):
+    else:
         series = pd.Series(values)
         if pd.api.types.is_numeric_dtype(series.dtype):
             plain: NDArray[np.float64] = series.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -71,7 +71,14 @@ def as_numbers(values: Sequence[Any] | NDArray[Any], name: str) -> FloatArray:
 
 
 def unmasked(values: ArrayLike) -> NDArray[Any]:
-    """Plain array, with NaN (text and objects: None) in place of what is masked."""
+    """Plain array, with NaN (text and objects: None) in place of what is masked.
+
+    Masks are those of numpy and astropy. A unit is left out: what the numbers of a column mean
+    is for the survey to say, as it is where they come from a file.
+    """
+    bare, mask = getattr(values, "unmasked", None), getattr(values, "mask", None)
+    if bare is not None and mask is not None:
+        values = np.ma.MaskedArray(np.asarray(bare), mask=np.asarray(mask))
     if not isinstance(values, np.ma.MaskedArray):
         return np.asarray(values)
     mask = np.ma.getmaskarray(values)
@@ -91,14 +98,24 @@ def by_name(table: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever holds name
     """Columns by name, out of a mapping, a data frame, a structured array or a table.
 
     Tables are those of astropy and pyarrow.
+
+    Raises
+    ------
+    InputError
+        If it is something else.
     """
-    names: Any = table
     if isinstance(table, np.ndarray) and table.dtype.names is not None:
-        names = table.dtype.names
-    elif not isinstance(table, Mapping | pd.DataFrame):
-        if hasattr(table, "to_pandas") and hasattr(table, "column_names"):
-            names = table = table.to_pandas()
-        names = getattr(table, "colnames", names)
+        return {name: table[name] for name in table.dtype.names}
+    if hasattr(table, "to_pandas") and hasattr(table, "column_names"):
+        table = table.to_pandas()
+    is_known = isinstance(table, Mapping | pd.DataFrame)
+    names: Any = table if is_known else getattr(table, "colnames", None)
+    if names is None:
+        msg = (
+            "expected columns by name (a mapping, a data frame, a structured array, a table of "
+            f"astropy or pyarrow), got {type(table).__name__}; convert it to one of these."
+        )
+        raise InputError(msg)
     return {name: table[name] for name in names}
 
 

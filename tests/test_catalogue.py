@@ -6,11 +6,12 @@ from decimal import Decimal
 
 import h5py
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
-from astropy.table import Table
+from astropy.table import QTable, Table
 from numpy.testing import assert_allclose, assert_array_equal
 
 from photoz import catalogue as catalogues
@@ -693,3 +694,23 @@ def test_masked_columns_are_missing(columns):
 
     assert (found.photometry.state[:20, 1] == State.NOT_OBSERVED).all()
     assert np.isnan(found.z_spec).tolist() == (np.arange(N) < 20).tolist()
+
+
+@pytest.mark.parametrize("kind", ["astropy", "structured", "pyarrow", "pandas"])
+def test_columns_in_memory_may_come_in_any_table(columns, kind):
+    tables = {
+        "astropy": lambda: QTable(columns),
+        "structured": lambda: np.asarray(Table(columns)),
+        "pyarrow": lambda: pa.table(columns),
+        "pandas": lambda: pd.DataFrame(columns),
+    }
+    found = from_columns(tables[kind](), LSST)
+    expected = from_columns(columns, LSST)
+
+    assert_array_equal(found.photometry.flux, expected.photometry.flux)
+    assert_array_equal(found.object_id, expected.object_id)
+
+
+def test_what_holds_no_columns_by_name_is_told():
+    with pytest.raises(InputError, match=r"expected columns by name \(.*\), got list; convert it"):
+        from_columns([1.0, 2.0], LSST)

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from astropy import units
 from astropy.io import fits
-from astropy.table import Table
+from astropy.table import QTable, Table
+from astropy.utils.masked import Masked
 from numpy.testing import assert_allclose, assert_array_equal
 
 from photoz.errors import InputError
@@ -435,6 +437,17 @@ def test_columns_may_come_in_any_table(container):
     photometry, _ = photometry_from_columns(table, MAGNITUDES)
 
     assert_allclose(photometry.magnitude[:, 0], [20, 21])
+
+
+@pytest.mark.parametrize("unit", [None, units.nJy])
+def test_numbers_with_units_and_masks_of_astropy_are_what_they_say(unit):
+    flux = np.array([2.0, 3.0]) if unit is None else [2.0, 3.0] * unit
+    table = QTable({"f_g": flux, "e_g": Masked(flux / 2, mask=[False, True])})
+    photometry, _ = photometry_from_columns(table, FLUXES)
+
+    assert type(photometry.flux) is np.ndarray
+    assert_allclose(photometry.flux[:, 0], [2, NAN])
+    assert photometry.state[:, 0].tolist() == [DET, NO]
 
 
 def test_masked_text_is_missing():

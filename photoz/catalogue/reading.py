@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from photoz.catalogue.files import Paths, describe
 from photoz.catalogue.galaxies import Catalogue, known_rows, reasons, training_rows
 from photoz.catalogue.tables import find_columns, read_columns
 from photoz.catalogue.where import RowFilter
-from photoz.columns import as_numbers, missing_columns, unmasked
+from photoz.columns import as_numbers, by_name, missing_columns, unmasked
 from photoz.errors import InputError
 from photoz.photometry import photometry_from_columns
 from photoz.survey import Survey
@@ -114,7 +114,7 @@ def read_known(paths: Paths, survey: Survey, *, optional_bands: Collection[str] 
 
 
 def from_columns(
-    columns: Mapping[str, Any],
+    columns: Any,  # noqa: ANN401 - whatever holds named columns
     survey: Survey,
     *,
     training: bool = False,
@@ -125,8 +125,8 @@ def from_columns(
     Parameters
     ----------
     columns
-        Columns of shape ``(n_galaxies,)`` by name; those that `survey` does not name are
-        ignored.
+        Columns of shape ``(n_galaxies,)`` by name, in a mapping, a data frame, a structured
+        array or a table of astropy or pyarrow; those that `survey` does not name are ignored.
     survey, training, optional_bands
         As in `read`.
 
@@ -140,6 +140,7 @@ def from_columns(
         If a column is missing or holds something else than it should, or what is left
         cannot train a model.
     """
+    columns = by_name(columns)
     needed, helpful = _columns_of(survey, optional_bands, training=training)
     if not set(needed) <= set(columns):
         msg = f"{missing_columns(needed, columns)}; name the right ones in the survey."
