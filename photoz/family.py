@@ -75,8 +75,8 @@ class Family:
             on_trial=on_trial,
         )
 
-    def choose(self, found: SearchResult) -> Candidate:
-        """The best choice, with what its fit chose by itself.
+    def choose(self, found: SearchResult) -> SearchResult:
+        """The search with the best choice that more than its trials can tell.
 
         Where trials are smaller than final fits, the best of them are fitted in full; the best
         of these is extended where that pays. Neither is done where the time has run out or
@@ -87,29 +87,31 @@ class Family:
         found
             What `search` returned.
         """
-        space, fixed = self._space
         best, is_searched = found.best, self.experiment.search.trials > 0
-        if is_searched and not found.timed_out:
-            if get_estimator(self.name).trial_parameters():
-                best = best_finalist(self._final_objective, found.trials)
-            best = extend(self._objective, space, best)
-        return self._candidate({**fixed, **best.parameters, **best.tuned})
+        if found.timed_out or not is_searched:
+            return found
+        started = time.perf_counter()
+        if get_estimator(self.name).trial_parameters():
+            best = best_finalist(self._final_objective, found.trials)
+        best = extend(self._objective, self._space[0], best)
+        return replace(found, best=best, seconds=found.seconds + time.perf_counter() - started)
 
     def finish(
         self,
         found: SearchResult,
-        candidate: Candidate,
         on_progress: Callable[[str, int, int], None] = lambda *_: None,
     ) -> Outcome:
         """Fit the best choice to all but the held-out galaxies, calibrate and test it.
 
         Parameters
         ----------
-        found, candidate
-            What `search` and `choose` returned.
+        found
+            What `choose` returned.
         on_progress
             Called with what is fitted, how many steps are done, and how many there are.
         """
+        best = found.best
+        candidate = self._candidate({**self._space[1], **best.parameters, **best.tuned})
         fold_steps = partial(on_progress, f"{self.name}, out of fold")
         held_back = hold_back(candidate, self.samples, fold_steps)
         started = time.perf_counter()
