@@ -8,11 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from photoz.errors import InputError
 from photoz.quantile_form import cumulative_of_quantiles
 
 __all__ = ["FloatArray", "RedshiftPDF"]
 
 FloatArray = NDArray[np.floating]
+
+_BLOCK = 64
+"""Galaxies whose components are written out on the grid at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +85,22 @@ class RedshiftPDF:
         Returns
         -------
         RedshiftPDF
+
+        Raises
+        ------
+        ValueError
+            If they have another shape, or one is negative or not finite.
         """
         grid = np.asarray(z_grid, dtype=np.float64)
         given = np.asarray(weights)
         if given.dtype != np.float32:
             given = np.asarray(weights, dtype=np.float64)
+        if given.ndim != 2 or given.shape[1] != len(grid):
+            msg = (
+                f"weights must have shape (n_galaxies, n_z) with n_z = {len(grid)}, got "
+                f"{given.shape}; those of a single galaxy are one row: [weights]."
+            )
+            raise InputError(msg)
         # Scaling by the peak first keeps tiny and huge rows inside the range of float32.
         peak = given.max(axis=1, keepdims=True, initial=0)
         # A broken row must not pass for one of which nothing is known, and become flat.
@@ -99,7 +114,7 @@ class RedshiftPDF:
 
     @classmethod
     def from_mixture(
-        cls, z_grid: ArrayLike, weights: FloatArray, means: FloatArray, sigmas: FloatArray
+        cls, z_grid: ArrayLike, weights: ArrayLike, means: ArrayLike, sigmas: ArrayLike
     ) -> RedshiftPDF:
         """Evaluate Gaussian mixtures, cut off at the ends of the grid.
 
@@ -115,15 +130,26 @@ class RedshiftPDF:
         Returns
         -------
         RedshiftPDF
+
+        Raises
+        ------
+        InputError
+            If the parameters are not of one such shape.
         """
         grid = np.asarray(z_grid, dtype=np.float32)
         narrowest = 2 * (grid[1] - grid[0])
-        density = np.zeros((len(weights), len(grid)), dtype=np.float32)
+        parts = [np.asarray(part) for part in (weights, means, sigmas)]
+        if parts[0].ndim != 2 or len({part.shape for part in parts}) > 1:
+            shapes = ", ".join(str(part.shape) for part in parts)
+            msg = (
+                "weights, means and sigmas must have one shape (n_galaxies, n_components), got "
+                f"{shapes}; those of a single galaxy are one row each: [weights]."
+            )
+            raise InputError(msg)
+        density = np.zeros((len(parts[0]), len(grid)), dtype=np.float32)
+        single = [part.T.astype(np.float32) for part in parts]
         for weight, mean, sigma in zip(
-            weights.T.astype(np.float32),
-            means.T.astype(np.float32),
-            np.maximum(sigmas.T.astype(np.float32), narrowest),
-            strict=True,
+            single[0], single[1], np.maximum(single[2], narrowest), strict=True
         ):
             term = (grid - mean[:, np.newaxis]) / sigma[:, np.newaxis]
             np.square(term, out=term)
@@ -133,7 +159,7 @@ class RedshiftPDF:
             density += term
         beyond = ~(density.max(axis=1, initial=0) > 0)
         if beyond.any():
-            some = (part[beyond] for part in (weights, means, sigmas))
+            some = (part[beyond] for part in parts)
             return cls.from_weights(z_grid, _with_tails(density, beyond, grid, *some))
         return cls.from_weights(z_grid, density)
 
@@ -201,7 +227,12 @@ class RedshiftPDF:
     def __len__(self) -> int:
         return len(self.density)
 
-    def __getitem__(self, rows: slice | NDArray[np.integer] | NDArray[np.bool_]) -> RedshiftPDF:
+    def __getitem__(
+        self, rows: slice | list[int] | NDArray[np.integer] | NDArray[np.bool_]
+    ) -> RedshiftPDF:
+        if isinstance(rows, int | np.integer):  # the axis of the galaxies would be gone
+            msg = f"expected rows, found the number {rows}; use pz[[{rows}]], or a slice."
+            raise InputError(msg)
         return RedshiftPDF(self.z_grid, self.density[rows])
 
     @classmethod
@@ -344,14 +375,26 @@ class RedshiftPDF:
         ----------
         weights
             Weight of each galaxy, shape ``(n_galaxies,)``; equal if left out.
+
+        Raises
+        ------
+        ValueError
+            If there is no galaxy, or the weights are no such weights.
         """
         if len(self) == 0:
             msg = "n(z) needs at least one galaxy, got none."
             raise ValueError(msg)
         given = None if weights is None else np.asarray(weights, dtype=np.float64)
-        if given is not None and not given.sum() > 0:
-            msg = f"weights must have a sum above 0, got {given.sum():.6g}."
-            raise ValueError(msg)
+        if given is not None:
+            with np.errstate(over="ignore"):
+                total = given.sum()
+            if given.shape != (len(self),) or (given < 0).any() or not 0 < total < np.inf:
+                msg = (
+                    f"weights must have shape ({len(self)},), no value below 0 and a finite sum "
+                    f"above 0, got shape {given.shape}, {np.count_nonzero(given < 0)} values "
+                    f"below 0 and the sum {total:.6g}."
+                )
+                raise InputError(msg)
         return np.average(self.density.astype(np.float64), axis=0, weights=given)
 
     def _one_per_galaxy(self, z: ArrayLike) -> FloatArray:
@@ -413,14 +456,19 @@ def _with_tails(
     sigmas: FloatArray,
 ) -> FloatArray:
     """Weights of mixtures, those with no more than a far tail on the grid by their logarithms."""
-    sigma = np.maximum(sigmas, 2 * (grid[1] - grid[0])).astype(np.float64)[:, :, np.newaxis]
-    with np.errstate(divide="ignore"):  # a component without weight
-        log_weight = np.log(weights.astype(np.float64))[:, :, np.newaxis]
-    exponent = log_weight - np.log(sigma) - 0.5 * ((grid - means[:, :, np.newaxis]) / sigma) ** 2
-    known = np.isfinite(exponent).any(axis=(1, 2))
-    exponent = exponent[known]
     exact = density.astype(np.float64)
-    exact[np.flatnonzero(beyond)[known]] = np.exp(
-        exponent - exponent.max(axis=(1, 2), keepdims=True)
-    ).sum(axis=1)
+    narrowest = 2 * (grid[1] - grid[0])
+    # A few galaxies at a time: their components on the grid may take gigabytes.
+    for start in range(0, len(weights), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        sigma = np.maximum(sigmas[rows], narrowest).astype(np.float64)[:, :, np.newaxis]
+        with np.errstate(divide="ignore"):  # a component without weight
+            log_weight = np.log(weights[rows].astype(np.float64))[:, :, np.newaxis]
+        distance = (grid - means[rows][:, :, np.newaxis]) / sigma
+        exponent = log_weight - np.log(sigma) - 0.5 * distance**2
+        known = np.isfinite(exponent).any(axis=(1, 2))
+        exponent = exponent[known]
+        exact[np.flatnonzero(beyond)[rows][known]] = np.exp(
+            exponent - exponent.max(axis=(1, 2), keepdims=True)
+        ).sum(axis=1)
     return exact
