@@ -166,6 +166,7 @@ class Family:
             {"catalogue": experiment.catalogue.model_dump(mode="json")},
             self._space,
             {"metric": experiment.search.metric, "seed": experiment.seed},
+            {"trials": get_estimator(self.name).trial_parameters()},
             photoz.__version__,
             *([{"conformal": share}] if (share := experiment.calibration.conformal) else []),
             *([dict(self.warm_start)] if self.warm_start else []),

@@ -385,10 +385,10 @@ def test_learning_rate_rises_and_falls_to_zero_once():
     assert (np.diff(rate[peak:]) < 0).all()
 
 
-def test_trials_fit_one_member():
+def test_trials_fit_two_members():
     space = NetworkPhotoz.search_space()
 
-    assert NetworkPhotoz.trial_parameters() == {"members": 1}
+    assert NetworkPhotoz.trial_parameters() == {"members": 2}
     assert set(space) <= set(NetworkPhotoz().get_params())
 
 
