@@ -458,6 +458,26 @@ def test_a_store_that_was_moved_goes_on(make, folder, tmp_path):
     assert len(list(moved.rglob("note.txt"))) == 1
 
 
+@pytest.mark.parametrize("name", ["a%20b", "50%", "what?", "a#b"])
+def test_a_store_is_in_its_folder_whatever_signs_the_name_has(make, empty_store, tmp_path, name):
+    mlruns = tmp_path / name
+    mlruns.mkdir()
+    shutil.copyfile(empty_store, mlruns / "mlflow.db")
+    tracking = make("signs", mlruns=mlruns)
+    with tracking.run("forest") as tracked:
+        tracked.log_artifacts({"note.txt": "here"})
+    store = Store.find("", mlruns)
+    with store.opened() as client:
+        (run,) = client.search_runs([tracking.experiment_id], "attributes.run_name = 'forest'")
+        note = Path(client.download_artifacts(run.info.run_id, "note.txt"))
+
+    assert store.database == mlruns / "mlflow.db"
+    assert Store.find(store.uri) == store
+    assert note.read_text() == "here"
+    assert len(list(mlruns.rglob("note.txt"))) == 1
+    assert [file.parent for file in tmp_path.rglob("*.db")] == [mlruns]
+
+
 @pytest.mark.parametrize(
     ("uri", "expected", "folder"),
     [
@@ -465,6 +485,8 @@ def test_a_store_that_was_moved_goes_on(make, folder, tmp_path):
         ("runs", "sqlite:///{cwd}/runs/mlflow.db", "{cwd}/runs"),
         ("sqlite:///a/b.db", "sqlite:///{cwd}/a/b.db", "{cwd}/a"),
         ("sqlite:////a/b.db", "sqlite:////a/b.db", "/a"),
+        ("sqlite:////a%25/b.db?timeout=9", "sqlite:////a%25/b.db?timeout=9", "/a%"),
+        ("ä b#c", "sqlite:///{cwd}/ä b#c/mlflow.db", "{cwd}/ä b#c"),
         ("https://host:5000", "https://host:5000", "{cwd}/mlruns"),
         ("postgresql://host/db", "postgresql://host/db", "{cwd}/mlruns"),
     ],

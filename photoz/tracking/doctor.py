@@ -85,7 +85,8 @@ def mend(database: Path, moves: list[Move]) -> None:
 
 @contextmanager
 def _connected(database: Path) -> Iterator[Connection]:
-    engine = sqlalchemy.create_engine(f"sqlite:///{database}")
+    url = sqlalchemy.URL.create("sqlite", database=str(database))
+    engine = sqlalchemy.create_engine(url)
     try:
         with engine.begin() as connection:
             yield connection

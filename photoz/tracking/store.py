@@ -78,18 +78,19 @@ class Store:
             raise InputError(msg)
         if uri.startswith(_SQLITE):
             # A relative path would mean another file once the working directory changes.
-            database = Path(uri.removeprefix(_SQLITE)).absolute()
-            return cls(f"{_SQLITE}{database}", database.parent)
+            database = Path(sqlalchemy.make_url(uri).database or "").absolute()
+            _, sign, options = uri.partition("?")
+            return cls(f"{_sqlite_uri(database)}{sign}{options}", database.parent)
         if "://" in uri or uri.startswith("databricks"):
             return cls(uri, mlruns.absolute())
         folder = Path(uri).expanduser().absolute()
-        return cls(f"{_SQLITE}{folder / 'mlflow.db'}", folder)
+        return cls(_sqlite_uri(folder / "mlflow.db"), folder)
 
     @property
     def database(self) -> Path | None:
         """The SQLite file, if it is one."""
         local = self.uri.startswith(_SQLITE)
-        return Path(self.uri.removeprefix(_SQLITE)) if local else None
+        return Path(sqlalchemy.make_url(self.uri).database or "") if local else None
 
     @property
     def has_server(self) -> bool:
@@ -210,6 +211,12 @@ class Store:
         else:
             number = found.experiment_id
         return client.get_experiment(number)
+
+
+def _sqlite_uri(database: Path) -> str:
+    # In a URL these two signs begin something else. MLflow makes a folder of the name as it is
+    # written there, which stays empty, so all other signs are left alone.
+    return _SQLITE + str(database).replace("%", "%25").replace("?", "%3F")
 
 
 def _check_reachable(experiment: Experiment) -> None:
