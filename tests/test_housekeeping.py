@@ -146,7 +146,7 @@ def test_doctor_needs_a_database(tmp_path, command, monkeypatch):
     status, _, error = command("doctor")
 
     assert status == 2
-    assert "expected the database of a store on this machine, found " in error
+    assert f"database of a store on this machine, found no {tmp_path}/mlruns/mlflow.db;" in error
 
 
 def test_what_came_to_nothing_is_found_once_it_is_old(client, add_run):

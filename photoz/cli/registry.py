@@ -109,9 +109,10 @@ def doctor(
 
     store = Store.find()
     if store.database is None or not store.database.exists():
+        found = f"no {store.database}" if store.database else without_password(store.uri)
         msg = (
-            f"expected the database of a store on this machine, found "
-            f"{without_password(str(store.database or store.uri))}; run it where mlruns/ is."
+            f"expected the database of a store on this machine, found {found}; run it where "
+            "mlruns/ is."
         )
         raise InputError(msg)
     moves = find_moves(store.database)
