@@ -15,6 +15,7 @@ from photoz.model import FittedModel
 from photoz.pdf import FloatArray
 from photoz.photometry import Photometry, State
 from photoz.summaries import Summaries, summarise
+from photoz.survey import Survey
 
 __all__ = [
     "FLAGS",
@@ -23,6 +24,7 @@ __all__ = [
     "check_case",
     "check_kept",
     "prediction_columns",
+    "survey_for",
 ]
 
 PdfColumn = Literal["none", "quantiles", "grid", "mixture"]
@@ -57,6 +59,40 @@ _INTERVALS = {
     "z_err95_low": 0.025,
     "z_err95_high": 0.975,
 }
+
+
+def survey_for(model: FittedModel, survey: Survey | None) -> Survey:
+    """Survey with which a catalogue is read for a model.
+
+    Parameters
+    ----------
+    model
+        A fitted model.
+    survey
+        Where the columns are called otherwise than in the model's own survey. Further input
+        columns are called as in training: those that it does not list are taken over.
+
+    Raises
+    ------
+    InputError
+        If its bands or further inputs are not those of the model.
+    """
+    own = model.survey
+    if survey is None:
+        return own
+    if survey.bands != own.bands:
+        msg = (
+            f"the model was trained on the bands {', '.join(own.bands)}, the survey has "
+            f"{', '.join(survey.bands)}; give a survey with the same bands in that order."
+        )
+        raise InputError(msg)
+    if survey.extra and {*survey.extra} != {*own.extra}:
+        msg = (
+            f"the model was trained with extra = {[*own.extra]}, the survey has extra = "
+            f"{[*survey.extra]}; leave extra out of the survey, or write that of the model."
+        )
+        raise InputError(msg)
+    return Survey(**{**dict(survey), "extra": own.extra})
 
 
 def check_kept(keep: Collection[str], name: str) -> None:

@@ -127,7 +127,7 @@ def test_evaluate_tells_of_a_survey_of_other_bands(command, bundle, catalogue_fi
     status, _, error = command("evaluate", bundle, catalogue_file, "--survey", "two.toml")
 
     assert status == 2
-    assert "extra columns u, g, r, i, z, y, found r, i; give a survey of those" in error
+    assert "trained on the bands u, g, r, i, z, y, the survey has r, i; give a survey" in error
     assert len(error.splitlines()) == 1
 
 

@@ -12,9 +12,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from photoz.errors import InputError
 from photoz.pdf import RedshiftPDF
 from photoz.photometry import State
-from photoz.prediction import FLAGS, QUANTILE_LEVELS, check_kept, prediction_columns
+from photoz.prediction import FLAGS, QUANTILE_LEVELS, check_kept, prediction_columns, survey_for
 from photoz.scoring import score_catalogue
-from photoz.survey import load_survey
+from photoz.survey import Survey, load_survey
 
 SCALARS = (
     "z_mode z_median z_mean z_std z_err68_low z_err68_high z_err95_low z_err95_high odds flag"
@@ -230,3 +230,37 @@ def test_other_survey_serves_other_column_names(model, catalogue_file, tmp_path)
     score_catalogue(model, [catalogue_file], tmp_path / "b.parquet")
 
     assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(tmp_path / "b.parquet"))
+
+
+@pytest.mark.parametrize("listed", [[], ["size", "seeing"], ["seeing", "size"]])
+def test_further_inputs_are_those_of_the_model_whatever_the_bands_are_called(model, listed):
+    trained = copy(model)
+    trained.survey = Survey(bands=model.survey.bands, extra=["size", "seeing"])
+    found = survey_for(
+        trained, Survey(bands=model.survey.bands, magnitude="m_{band}", extra=listed)
+    )
+
+    assert found.extra == ("size", "seeing")
+    assert found.band_columns("g").magnitude == "m_g"
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"bands": ["r", "i"]}, "trained on the bands u, g, r, i, z, y, the survey has r, i"),
+        (
+            {"bands": list("ugrizy"), "extra": ["seeing"]},
+            re.escape("trained with extra = ['size'], the survey has extra = ['seeing']; leave"),
+        ),
+        (
+            {"bands": list("ugrizy"), "redshift": "size"},
+            "extra must list further input columns, but 'size' belongs to the redshift",
+        ),
+    ],
+)
+def test_a_survey_of_other_inputs_is_refused(model, keys, message):
+    trained = copy(model)
+    trained.survey = Survey(bands=model.survey.bands, extra=["size"])
+
+    with pytest.raises(InputError, match=message):
+        survey_for(trained, Survey(**keys))

@@ -181,10 +181,11 @@ def evaluate(
 
     from photoz.catalogue import read_known
     from photoz.evaluation import evaluate as evaluate_densities
+    from photoz.prediction import survey_for
     from photoz.survey import load_survey
 
     fitted = load_fitted(model)
-    described = load_survey(survey) if survey else fitted.survey
+    described = survey_for(fitted, load_survey(survey) if survey else None)
     galaxies = read_known(catalogue, described, optional_bands=fitted.optional_bands)
     for band in galaxies.photometry.unobserved_bands:
         columns = " and ".join(described.band_columns(band).names())

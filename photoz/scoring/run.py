@@ -29,7 +29,7 @@ from photoz.errors import InputError
 from photoz.kernels import compiled_for
 from photoz.model import FittedModel
 from photoz.photometry import Photometry, State
-from photoz.prediction import FLAGS, PdfColumn, check_case
+from photoz.prediction import FLAGS, PdfColumn, check_case, survey_for
 from photoz.scoring.output import Output
 from photoz.scoring.parts import Parts
 from photoz.scoring.pipeline import in_order
@@ -95,7 +95,7 @@ def score_catalogue(
     out
         File to write; it appears under this name once it is complete.
     survey
-        Where the columns are called otherwise than in the model's own survey.
+        As in `survey_for`.
     name, pdf
         As in `prediction_columns`.
     output
@@ -124,7 +124,7 @@ def score_catalogue(
         If the catalogue cannot be used, or `out` exists already.
     """
     tell, out = on_message or (lambda _: None), Path(out)
-    expected = survey or model.survey
+    expected = survey_for(model, survey)
     kind = output_format(out, output)
     source = Source.open(catalogue, hdf5_group=expected.hdf5_group, skip_bad=skip_bad)
     task = Task(model, expected, name, pdf, keep, compiled_for(model, _rows(source)))

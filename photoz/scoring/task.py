@@ -73,13 +73,6 @@ class Task:
     compiled: Compiled | None = None
 
     def __post_init__(self) -> None:
-        bands, expected = self.survey.bands, self.model.survey.bands
-        if bands != expected:
-            msg = (
-                f"the model was trained on the bands {', '.join(expected)}, the survey has "
-                f"{', '.join(bands)}; give a survey with the same bands in that order."
-            )
-            raise InputError(msg)
         if self.pdf == "mixture":
             check_mixture(self.model)
         check_kept([*self.keep, *filter(None, [self.survey.id])], self.name)

@@ -11,7 +11,7 @@ from photoz.adapters.lsdb.partitions import fingerprint, load_once, predict_part
 from photoz.columns import missing_columns
 from photoz.errors import InputError
 from photoz.model import FittedModel
-from photoz.prediction import PdfColumn, check_kept
+from photoz.prediction import PdfColumn, check_kept, survey_for
 from photoz.survey import Survey
 
 __all__ = ["check_columns", "coordinates", "predict"]
@@ -36,7 +36,7 @@ def predict(
         Bundle, a directory or a ``.zip`` file, at a path that every worker can read: the
         path is sent to them, not the model.
     survey
-        Where the columns are called otherwise than in the model's own survey.
+        As in `photoz.prediction.survey_for`.
     name
         Start of the names of the new columns: lower-case letters and digits.
     pdf
@@ -65,7 +65,7 @@ def predict(
     place = str(Path(model).absolute())
     sha256 = fingerprint(place)
     known = load_once(place, sha256)
-    survey = survey or known.survey
+    survey = survey_for(known, survey)
     names = list(catalog.columns)
     check_columns(known, survey, names, keep)
     carried = [survey.id] if survey.id in names else []

@@ -19,7 +19,7 @@ from photoz.adapters.lsdb.partitions import fingerprint, load_once
 from photoz.errors import InputError
 from photoz.integrity import check_replaceable
 from photoz.model import FittedModel
-from photoz.prediction import FLAGS, QUANTILE_LEVELS, PdfColumn
+from photoz.prediction import FLAGS, QUANTILE_LEVELS, PdfColumn, survey_for
 from photoz.survey import Survey
 
 __all__ = ["score_hats"]
@@ -86,7 +86,8 @@ def score_hats(
     place = str(Path(model).absolute())
     sha256 = fingerprint(place)
     known = load_once(place, sha256)
-    source = _open(catalogue, known, survey or known.survey, keep)
+    survey = survey_for(known, survey)
+    source = _open(catalogue, known, survey, keep)
     predicted = predict(source, model, survey=survey, name=name, pdf=pdf, keep=keep)
     settings = {
         "model": sha256,
