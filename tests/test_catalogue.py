@@ -241,6 +241,27 @@ def test_a_column_that_occurs_twice_is_told(tmp_path):
         read(path, Survey(bands=["g"]))
 
 
+@pytest.mark.parametrize(
+    ("name", "sign", "message"),
+    [
+        ("a.csv", ";", "separated by commas, found semicolons"),
+        ("a.csv", "\t", "separated by commas, found tabs"),
+        ("a.tsv", ",", "separated by tabs, found commas"),
+    ],
+)
+def test_another_separator_is_told(tmp_path, name, sign, message):
+    (tmp_path / name).write_text(f"mag_g{sign}mag_err_g\n20{sign}0.1\n")
+
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / name, Survey(bands=["g"]))
+
+
+def test_a_single_column_needs_no_separator(tmp_path):
+    (tmp_path / "a.csv").write_text("mag g\n20\n")
+
+    assert column_names(tmp_path / "a.csv") == ["mag g"]
+
+
 def test_fits_does_not_mind_the_case_of_names(tmp_path, columns):
     path = tmp_path / "upper.fits"
     Table({key.upper(): value for key, value in columns.items()}).write(path)

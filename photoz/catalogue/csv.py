@@ -17,15 +17,34 @@ TYPES = (pa.int64(), pa.uint64(), pa.float64(), pa.string())
 """Types of columns; the first one that holds every value is taken."""
 
 
+SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+"""What stands between the columns of such files, and what it is called."""
+
+
 class CsvTable(TableFile):
     """A file of comma-separated values, or of tab-separated ones if its name says ``.tsv``."""
 
     kind = "CSV"
 
     def names(self) -> list[str]:
-        """Names in the header line."""
+        """Names in the header line.
+
+        Raises
+        ------
+        InputError
+            If the line is one name, in which other separators than the file's stand.
+        """
         with self._open({}) as reader:
-            return list(reader.schema.names)
+            names = list(reader.schema.names)
+        others = [sign for sign in SEPARATORS if sign != self._delimiter and sign in names[0]]
+        if len(names) == 1 and others:
+            msg = (
+                f"{self.path}: expected columns separated by {SEPARATORS[self._delimiter]}, found "
+                f"{SEPARATORS[others[0]]}; write the file anew (commas go with the name .csv, "
+                "tabs with .tsv)."
+            )
+            raise InputError(msg)
+        return names
 
     def batches(
         self,
