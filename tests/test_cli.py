@@ -143,6 +143,15 @@ def test_evaluate_needs_new_galaxies(command, bundle, catalogue_file):
     assert "expected galaxies that are new to the model, found none" in error
 
 
+@pytest.mark.parametrize("name", ["out.tar.gz", "OUT.TGZ", "out.7z"])
+def test_export_makes_no_folder_with_the_name_of_an_archive(command, bundle, tmp_path, name):
+    status, _, error = command("export", bundle, "-o", name)
+
+    assert status == 2
+    assert f"{name}: a bundle is a directory or a file ending in .zip" in error
+    assert not (tmp_path / name).exists()
+
+
 def test_export_writes_a_bundle_that_loads(command, bundle, tmp_path, test_photometry):
     status, _, _ = command("export", bundle, "-o", "out.zip")
     exported = load_model(tmp_path / "out.zip", verify=True)

@@ -28,6 +28,7 @@ from photoz.errors import InputError
 __all__ = ["evaluate", "export", "predict"]
 
 _SKIPPED = 3
+_ARCHIVES = (".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar")
 
 
 @app.command()
@@ -233,4 +234,7 @@ def export(
     """Write a model as a bundle, after checking that it predicts as it did when it was fitted."""
     from photoz.bundle import save_model
 
+    if out.name.lower().endswith(_ARCHIVES):
+        msg = f"{out}: a bundle is a directory or a file ending in .zip; name one of these."
+        raise InputError(msg)
     typer.echo(str(save_model(load_fitted(model), out)))
