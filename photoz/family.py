@@ -78,9 +78,8 @@ class Family:
     def choose(self, found: SearchResult) -> SearchResult:
         """The search with the best choice that more than its trials can tell.
 
-        Where trials are smaller than final fits, the best of them are fitted in full; the best
-        of these is extended where that pays. Neither is done where the time has run out or
-        nothing is to be searched.
+        Where trials tell little, the first few are fitted again in full; the best is extended
+        where that pays. Neither is done where the time has run out or nothing is to be searched.
 
         Parameters
         ----------
@@ -91,8 +90,8 @@ class Family:
         if found.timed_out or not is_searched:
             return found
         started = time.perf_counter()
-        if get_estimator(self.name).trial_parameters():
-            best = best_finalist(self._final_objective, found.trials)
+        if n_finalists := get_estimator(self.name).n_finalists():
+            best = best_finalist(self._final_objective, found.trials, n_finalists)
         best = extend(self._objective, self._space[0], best)
         return replace(found, best=best, seconds=found.seconds + time.perf_counter() - started)
 

@@ -13,17 +13,13 @@ from photoz.trials import Scored, Trial
 
 __all__ = ["best_finalist"]
 
-_FINALISTS = 3
-
 
 def best_finalist(
-    objective: Callable[[Mapping[str, Any]], Scored], trials: Sequence[Trial]
+    objective: Callable[[Mapping[str, Any]], Scored], trials: Sequence[Trial], n_finalists: int
 ) -> Trial:
-    """The best of the three best trials by fits of full size.
+    """The best of the first few trials by fits of full size.
 
-    Trials are smaller than the fit that is made of the best of them: among the first few, chance
-    decides as much as the parameters do. And what they tune by themselves, such as the
-    smoothing of a forest, depends on the size.
+    Trials are smaller than the fit that is made of the best of them, and scored on few galaxies.
 
     Parameters
     ----------
@@ -31,6 +27,8 @@ def best_finalist(
         Fits one choice of parameters in full, and scores it as the search does.
     trials
         Trials of a search, at least one of them complete.
+    n_finalists
+        How many of them, the best first, are fitted again.
 
     Returns
     -------
@@ -38,7 +36,7 @@ def best_finalist(
         The trial with what the fit of full size has tuned. Its value is that of the search.
     """
     complete = [trial for trial in trials if trial.state == "complete"]
-    finalists = sorted(complete, key=_in_search)[:_FINALISTS]
+    finalists = sorted(complete, key=_in_search)[:n_finalists]
     with ThreadPoolExecutor(processors()) as pool:
         scores = list(pool.map(lambda trial: objective(trial.parameters), finalists))
     finals = zip(finalists, scores, strict=True)

@@ -165,6 +165,11 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
         return {}
 
     @classmethod
+    def n_finalists(cls) -> int:
+        """How many of the best trials are fitted again in full to tell them apart; 0 for none."""
+        return 0
+
+    @classmethod
     def fold_parameters(cls) -> dict[str, Any]:
         """Parameters that make out-of-fold fits cheaper and leave their calibration valid."""
         return {}

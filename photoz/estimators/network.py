@@ -147,6 +147,11 @@ class NetworkPhotoz(PhotozEstimator):
         """Two members: alone, smaller and smoother networks are best than in company."""
         return {"members": 2}
 
+    @classmethod
+    def n_finalists(cls) -> int:
+        """Three: among the best trials chance decides as much as the parameters do."""
+        return 3
+
     def predict_mixture(self, X: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Gaussian mixtures whose parts within the redshift grid are p(z).
 
