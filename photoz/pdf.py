@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz.errors import InputError
+from photoz.gaussians import on_grid
 from photoz.quantile_form import cumulative_of_quantiles
 
 __all__ = ["FloatArray", "RedshiftPDF"]
 
 FloatArray = NDArray[np.floating]
-
-_BLOCK = 64
-"""Galaxies whose components are written out on the grid at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +135,6 @@ class RedshiftPDF:
             If the parameters are not of one such shape.
         """
         grid = np.asarray(z_grid, dtype=np.float32)
-        narrowest = 2 * (grid[1] - grid[0])
         parts = [np.asarray(part) for part in (weights, means, sigmas)]
         if parts[0].ndim != 2 or len({part.shape for part in parts}) > 1:
             shapes = ", ".join(str(part.shape) for part in parts)
@@ -146,22 +143,7 @@ class RedshiftPDF:
                 f"{shapes}; those of a single galaxy are one row each: [weights]."
             )
             raise InputError(msg)
-        density = np.zeros((len(parts[0]), len(grid)), dtype=np.float32)
-        single = [part.T.astype(np.float32) for part in parts]
-        for weight, mean, sigma in zip(
-            single[0], single[1], np.maximum(single[2], narrowest), strict=True
-        ):
-            term = (grid - mean[:, np.newaxis]) / sigma[:, np.newaxis]
-            np.square(term, out=term)
-            term *= -0.5
-            np.exp(term, out=term)
-            term *= (weight / sigma)[:, np.newaxis]
-            density += term
-        beyond = ~(density.max(axis=1, initial=0) > 0)
-        if beyond.any():
-            some = (part[beyond] for part in parts)
-            return cls.from_weights(z_grid, _with_tails(density, beyond, grid, *some))
-        return cls.from_weights(z_grid, density)
+        return cls.from_weights(z_grid, on_grid(grid, *parts))
 
     @classmethod
     def from_quantiles(
@@ -445,30 +427,3 @@ def _check_grid(z_grid: FloatArray) -> None:
     if not z_grid[-1] > 0 or not np.allclose(z_grid, uniform, atol=1e-9):
         msg = "z_grid must rise uniformly from 0."
         raise ValueError(msg)
-
-
-def _with_tails(
-    density: FloatArray,
-    beyond: NDArray[np.bool_],
-    grid: FloatArray,
-    weights: FloatArray,
-    means: FloatArray,
-    sigmas: FloatArray,
-) -> FloatArray:
-    """Weights of mixtures, those with no more than a far tail on the grid by their logarithms."""
-    exact = density.astype(np.float64)
-    narrowest = 2 * (grid[1] - grid[0])
-    # A few galaxies at a time: their components on the grid may take gigabytes.
-    for start in range(0, len(weights), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        sigma = np.maximum(sigmas[rows], narrowest).astype(np.float64)[:, :, np.newaxis]
-        with np.errstate(divide="ignore"):  # a component without weight
-            log_weight = np.log(weights[rows].astype(np.float64))[:, :, np.newaxis]
-        distance = (grid - means[rows][:, :, np.newaxis]) / sigma
-        exponent = log_weight - np.log(sigma) - 0.5 * distance**2
-        known = np.isfinite(exponent).any(axis=(1, 2))
-        exponent = exponent[known]
-        exact[np.flatnonzero(beyond)[rows][known]] = np.exp(
-            exponent - exponent.max(axis=(1, 2), keepdims=True)
-        ).sum(axis=1)
-    return exact

@@ -14,7 +14,7 @@ from photoz.estimators import ESTIMATORS
 PACKAGE = Path(__file__).parents[1] / "photoz"
 
 LAYERS = """
-errors plain_json quantile_form
+errors plain_json quantile_form gaussians
 weights
 pdf download process threads environment survey_checks integrity toml_file
 columns
