@@ -93,8 +93,9 @@ def is_hopeless(curve: Mapping[int, float], complete: Sequence[Mapping[int, floa
 
     Early losses tell fast fits from slow ones, not good from bad. So a trial is judged when
     two fifths of the usual way lie behind it, by its lowest loss so far less what the trials
-    that went further gained from that step on (a gain that nine in ten of them stay below):
-    it is hopeless if that is above the second lowest loss of all.
+    that went further gained from that step to their end (a gain that nine in ten of them stay
+    below): it is hopeless if that is above the second lowest loss at the end. That others had
+    lower ones on their way does not count: fits that learn their rows by heart rise again.
 
     Parameters
     ----------
@@ -110,13 +111,17 @@ def is_hopeless(curve: Mapping[int, float], complete: Sequence[Mapping[int, floa
     longer = [other for other in complete if min(other) <= step < max(other)]
     if not longer or step < _JUDGED_FROM * np.median([max(other) for other in complete]):
         return False
-    gains = [_lowest(other, step) - min(other.values()) for other in longer]
+    gains = [max(_lowest(other, step) - _end(other), 0) for other in longer]
     hoped = min(curve.values()) - float(np.quantile(gains, _GAIN_QUANTILE))
-    return hoped > sorted(min(other.values()) for other in complete)[1]
+    return hoped > sorted(map(_end, complete))[1]
 
 
 def _lowest(curve: Mapping[int, float], step: int) -> float:
     return min(loss for at, loss in curve.items() if at <= step)
+
+
+def _end(curve: Mapping[int, float]) -> float:
+    return curve[max(curve)]
 
 
 def parameter_importance(trials: Sequence[FrozenTrial]) -> dict[str, float]:

@@ -244,6 +244,22 @@ def test_steps_are_reported_and_may_end_the_fit(train, galaxies):
     assert seen[1][1] < seen[0][1]
 
 
+def test_reports_what_it_would_end_with():
+    """It ends at its best round, however much worse the later ones are."""
+    reports = {}
+    boosting = BoostingPhotoz(**{**SMALL, "n_rounds": 300, "learning_rate": 0.5, "patience": 40})
+    X, z_spec = draw(300, 2)
+    boosting.fit(
+        X[:150], z_spec[:150], validation=(X[150:], z_spec[150:]), on_step=reports.__setitem__
+    )
+
+    losses = list(reports.values())
+    assert losses == sorted(losses, reverse=True)
+    assert max(reports) > boosting.tuned_["n_rounds"]
+    found = log_loss(z_spec[150:], boosting.predict_pdf(X[150:]))
+    assert losses[-1] == pytest.approx(found, abs=0.05)
+
+
 def test_weights_count_as_galaxies():
     """One feature value, two redshifts: the weights decide which is the likelier one.
 

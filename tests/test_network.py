@@ -277,13 +277,13 @@ def test_wrong_redshifts_of_known_frequency_do_not_widen_the_density(galaxies):
     assert log_loss(z_spec, network.predict_pdf(X)) < plain - 0.04
 
 
-def test_reports_the_validation_loss_often_where_it_tells_good_from_bad(galaxies):
+def test_reports_the_validation_loss_where_it_tells_good_from_bad(galaxies):
     reports = {}
     network = NetworkPhotoz(**SMALL, updates=123, random_state=0)
 
     network.fit(*draw(500, 0), validation=galaxies, on_step=reports.__setitem__)
 
-    assert list(reports) == [4, 8, *range(10, 21)]
+    assert list(reports) == list(range(12, 21))
     z_spec = galaxies[1]
     assert_allclose(reports[20], log_loss(z_spec, network.predict_pdf(galaxies[0])), atol=0.01)
     assert network.tuned_ == {}
@@ -316,7 +316,7 @@ def test_a_report_may_end_the_fit(galaxies):
         raise InterruptedError(step)
 
     network = NetworkPhotoz(**SMALL, updates=50)
-    with pytest.raises(InterruptedError, match="4"):
+    with pytest.raises(InterruptedError, match="12"):
         network.fit(*galaxies, validation=galaxies, on_step=stop)
 
 

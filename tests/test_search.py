@@ -414,6 +414,19 @@ def test_nobody_is_hopeless(step, n_complete):
     assert not is_hopeless(until(step, falling(9.0)), complete)
 
 
+def rising_again(end, last_step=100):
+    """Losses that are lowest half way, and end 0.3 above that."""
+    return {step: end - 0.3 + 0.006 * abs(step - last_step // 2) for step in range(5, 101, 5)}
+
+
+@pytest.mark.parametrize(("loss", "hopeless"), [(0.95, False), (1.09, False), (1.15, True)])
+def test_losses_that_others_had_on_their_way_do_not_make_a_trial_hopeless(loss, hopeless):
+    """Fits that learn their rows by heart, as 0.8 half way and 1.1 at the end."""
+    complete = [rising_again(end) for end in ENDS]
+
+    assert is_hopeless({50: loss}, complete) == hopeless
+
+
 def test_trials_that_report_nothing_are_no_measure():
     assert not is_hopeless({}, [falling(end) for end in ENDS])
     assert not is_hopeless({50: 9.0}, [{}] * 9)

@@ -52,9 +52,10 @@ def extrapolated(share: float, quantile: float, rank: int, n_first: int) -> Rule
         longer = [other for other in complete if min(other) <= step < max(other)]
         if not longer:
             return False
-        gains = [lowest(other, step) - min(other.values()) for other in longer]
+        ends = [other[max(other)] for other in complete]
+        gains = [lowest(other, step) - other[max(other)] for other in longer]
         hoped = lowest(losses, step) - float(np.quantile(gains, quantile))
-        return hoped > sorted(min(other.values()) for other in complete)[rank]
+        return hoped > sorted(ends)[rank]
 
     return rule
 

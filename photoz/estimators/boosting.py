@@ -177,7 +177,8 @@ class BoostingPhotoz(PhotozEstimator):
                 add_steps(held_out[1], held_out[0], leaf, steps)
                 losses.append(self._likelihood(validation).loss(held_out[1].T))
             if on_step is not None and step % _REPORT_EVERY == 0:
-                on_step(step, losses[-1] if losses else math.nan)
+                # It would end at its best round.
+                on_step(step, float(np.min(losses)) if losses else math.nan)
             if losses and step - 1 - int(np.argmin(losses)) >= self.patience:
                 break
         if losses:
