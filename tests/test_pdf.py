@@ -426,6 +426,14 @@ def test_a_single_row_is_asked_for_as_a_list(irregular, row):
     assert len(irregular[[row]]) == 1
 
 
+def test_std_is_of_the_shape_alone():
+    """As far as single precision leaves the integral open."""
+    pz = gaussians([2.9], [0.02])
+    off = RedshiftPDF(GRID, pz.density * np.float32(1 + 3e-6))
+
+    assert_allclose(off.std(), pz.std(), rtol=1e-6)
+
+
 def test_mixtures_without_weight_become_flat():
     pz = RedshiftPDF.from_mixture(GRID, np.zeros((1, 1)), np.ones((1, 1)), np.full((1, 1), 0.1))
 
