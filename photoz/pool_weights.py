@@ -52,24 +52,28 @@ class LogLinearFit:
 
     Parameters
     ----------
-    log_density
-        ln (p_k + ε) less its maximum, shape ``(n_members, n_galaxies, n_z)``.
+    log_factors
+        What is weighted: ln (p_k + ε) of each member less its maximum and, as the last, the
+        redshift in units of `z_scale`; shape ``(n_members + 1, n_galaxies, n_z)``.
     log_ends
         The same at the two points of the grid that enclose z_spec, shape
-        ``(n_members, n_galaxies, 2)``.
+        ``(n_members + 1, n_galaxies, 2)``.
     share
         Weight of these two points, both 0 beyond the grid; shape ``(n_galaxies, 2)``.
     truth
         The redshifts.
     step
         Distance between two points of the grid.
+    z_scale
+        Standard deviation of the redshifts of the grid.
     """
 
-    log_density: NDArray[np.float32]
+    log_factors: NDArray[np.float32]
     log_ends: FloatArray
     share: FloatArray
     truth: Truth
     step: float
+    z_scale: float
 
     @classmethod
     def of(cls, pzs: Sequence[RedshiftPDF], truth: Truth, epsilon: float) -> LogLinearFit:
@@ -85,12 +89,16 @@ class LogLinearFit:
             ε of the pool (per unit redshift).
         """
         grid = pzs[0].z_grid
-        log_density = np.stack([np.log(pz.density + np.float32(epsilon)) for pz in pzs])
-        log_density -= log_density.max(axis=2, keepdims=True)
+        z_scale = float(grid.std())
+        log_factors = np.empty((len(pzs) + 1, *pzs[0].density.shape), dtype=np.float32)
+        for k, pz in enumerate(pzs):
+            np.log(pz.density + np.float32(epsilon), out=log_factors[k])
+            log_factors[k] -= log_factors[k].max(axis=1, keepdims=True)
+        log_factors[-1] = (grid - grid.mean()) / z_scale
         cell, share = enclosing_points(grid, truth.z_spec)
         rows = np.arange(len(truth))[:, np.newaxis]
-        log_ends = log_density[:, rows, cell].astype(np.float64)
-        return cls(log_density, log_ends, share, truth, pzs[0].step)
+        log_ends = log_factors[:, rows, cell].astype(np.float64)
+        return cls(log_factors, log_ends, share, truth, pzs[0].step, z_scale)
 
     def weights(self, rows: NDArray[np.integer]) -> FloatArray:
         """Weights of the best log score of some rows, nearer to equal ones the fewer they are.
@@ -102,13 +110,16 @@ class LogLinearFit:
 
         Returns
         -------
-        ndarray of shape (n_members,)
+        ndarray of shape (n_members + 1,)
+            Weights of the members, then the tilt (per unit redshift).
         """
-        n_members = len(self.log_density)
-        flat = self.log_density[:, rows].reshape(n_members, -1)
+        n_factors = len(self.log_factors)
+        flat = self.log_factors[:, rows].reshape(n_factors, -1)
         ends, share, truth = self.log_ends[:, rows], self.share[rows], self.truth[rows]
+        n_members = n_factors - 1
+        before = np.array([1 / n_members] * n_members + [0.0])
         if len(rows) == 0:
-            return np.full(n_members, 1 / n_members)
+            return before
         prior = 4 / len(rows)
 
         def loss(weights: FloatArray) -> tuple[float, FloatArray]:
@@ -121,17 +132,18 @@ class LogLinearFit:
             pooled *= (slope * self.step / norm).astype(np.float32)[:, np.newaxis]
             terms *= (slope / np.maximum(density, TINY))[:, np.newaxis]
             gradient = flat @ pooled.ravel() - np.tensordot(ends, terms, axes=2)
-            away = weights - 1 / n_members
+            away = weights - before
             value = -truth.log_score(density).mean() + 0.5 * prior * away @ away
             return float(value), gradient / len(rows) + prior * away
 
         found = minimize(
             loss,
-            np.full(n_members, 1 / n_members),
+            before,
             jac=True,
-            bounds=Bounds(0, np.inf),
+            bounds=Bounds([0.0] * n_members + [-np.inf], np.inf),
             method="L-BFGS-B",
             options={"ftol": 1e-6},  # single precision cannot tell closer scores apart
         )
         weights: FloatArray = found.x
+        weights[-1] /= self.z_scale
         return weights

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,13 +45,13 @@ def pooled_loss(pool, pzs, z_spec):
 
 
 def test_log_pool_of_gaussians_is_a_gaussian():
-    """Precisions add up, each times its weight, and means follow them."""
+    """Precisions add up, each times its weight, and means follow them and the tilt."""
     weights, means, sigmas = np.array([0.5, 1.2]), np.array([0.9, 1.1]), np.array([0.1, 0.15])
-    pool = Pool("log", tuple(weights), epsilon=1e-12)
+    pool = Pool("log", tuple(weights), epsilon=1e-12, tilt=3.0)
     pooled = pool.apply([gaussians(np.array([m]), s) for m, s in zip(means, sigmas, strict=True)])
 
     precision = weights / sigmas**2
-    assert_allclose(pooled.mean(), precision @ means / precision.sum(), rtol=1e-4)
+    assert_allclose(pooled.mean(), (precision @ means + 3.0) / precision.sum(), rtol=1e-4)
     assert_allclose(pooled.std(), precision.sum() ** -0.5, rtol=5e-3)
 
 
@@ -130,7 +131,29 @@ def test_log_weights_are_the_best_there_are():
         for shift in (-0.15, 0.15):
             weights = np.array(pool.weights)
             weights[member] += shift
-            assert pooled_loss(Pool("log", tuple(weights), pool.epsilon), pzs, z_spec) > best
+            moved = replace(pool, weights=tuple(weights))
+            assert pooled_loss(moved, pzs, z_spec) > best
+    for shift in (-0.5, 0.5):
+        assert pooled_loss(replace(pool, tilt=pool.tilt + shift), pzs, z_spec) > best
+
+
+def test_the_tilt_mends_the_mean_redshift_that_a_product_shifts():
+    """Density that rises with redshift, twice the prior of both members, counts once."""
+    generator = np.random.default_rng(0)
+    z_spec = np.log1p(generator.random(6000) * np.expm1(3)) / 1.5
+    prior, pzs = np.exp(1.5 * GRID), []
+    for sigma in (0.3, 0.4):
+        measured = generator.normal(z_spec, sigma)
+        deviation = (GRID - measured[:, np.newaxis]) / sigma
+        pzs.append(RedshiftPDF.from_weights(GRID, prior * np.exp(-0.5 * deviation**2)))
+    pool = Pool.fit(pzs, z_spec)
+    straight = replace(pool, tilt=0.0)
+
+    assert pool.kind == "log"
+    assert pool.tilt == pytest.approx(-1.5, abs=0.2)
+    assert abs((pool.apply(pzs).mean() - z_spec).mean()) < 1e-3
+    assert (straight.apply(pzs).mean() - z_spec).mean() > 0.01
+    assert pooled_loss(pool, pzs, z_spec) < pooled_loss(straight, pzs, z_spec)
 
 
 def test_linear_weights_are_the_best_there_are():
@@ -285,9 +308,11 @@ def test_mean_redshift_comes_before_the_log_score():
         for m in means
     ]
     chosen, product = Pool.fit(pzs, z_spec), Pool("log", (0.8, 0.8), 5e-4)
+    truth = Truth.of(pzs[0], z_spec)
 
-    assert chosen.kind == "linear"
-    assert pooled_loss(product, pzs, z_spec) < pooled_loss(chosen, pzs, z_spec) - 0.05
+    assert _keeps_mean_redshift(chosen.apply(pzs), truth)
+    assert not _keeps_mean_redshift(product.apply(pzs), truth)
+    assert pooled_loss(product, pzs, z_spec) < pooled_loss(chosen, pzs, z_spec)
     assert abs((chosen.apply(pzs).mean() - z_spec).mean()) < 0.01
     assert abs((product.apply(pzs).mean() - z_spec).mean()) > 0.02
 
@@ -314,7 +339,7 @@ def test_a_pool_that_shifts_n_of_z_is_drawn_towards_its_best_member():
 
 
 def test_pool_survives_json():
-    pool = Pool("log", (0.4, 0.9), 5e-4)
+    pool = Pool("log", (0.4, 0.9), 5e-4, -0.7)
 
     assert Pool.from_dict(json.loads(json.dumps(pool.to_dict()))) == pool
 

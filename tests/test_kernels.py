@@ -116,7 +116,7 @@ def test_compiled_summaries_are_those_of_the_reference(model, photometry, calibr
     "pool",
     [
         Pool("log", (0.6, 0.5, 0.0), 3e-4),
-        Pool("log", (1.5, 0.0, 0.6), 3e-4),
+        Pool("log", (1.5, 0.0, 0.6), 3e-4, tilt=0.5),
         Pool("log", (0.0, 0.8, 0.0), 3e-4),
         Pool("linear", (0.0, 0.4, 0.6)),
         Pool("linear", (1.0, 0.0, 0.0)),

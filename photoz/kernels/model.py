@@ -107,7 +107,8 @@ def _used(blend: PhotozBlend) -> tuple[list[PhotozModel], Weights]:
     pairs = zip(blend.members.values(), blend.pool.weights, strict=True)
     members, weights = zip(*((member, a) for member, a in pairs if a > 0), strict=True)
     share, epsilon = np.array(weights, dtype=np.float32), np.float32(blend.pool.epsilon)
-    return [*members], Weights(blend.pool.kind == "log", share, epsilon)
+    tilt = (blend.pool.tilt / np.log(2) * blend.z_grid).astype(np.float32)
+    return [*members], Weights(blend.pool.kind == "log", share, epsilon, tilt)
 
 
 def _training(model: PhotozModel | PhotozBlend) -> tuple[FloatArray, Known]:

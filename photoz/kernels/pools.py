@@ -21,6 +21,7 @@ class Weights(NamedTuple):
     is_log: bool
     weights: NDArray[np.float32]
     epsilon: np.float32
+    tilt: NDArray[np.float32]  # c z / ln 2 at each point of the grid
 
 
 @kernel
@@ -42,7 +43,7 @@ def pool(members: tuple[Block, ...], n_rows: int, weights: Weights, block: Block
     nowhere = log2(weights.epsilon) if weights.is_log else np.float32(0)
     for row in range(n_rows):
         pooled = block.density[row]
-        pooled[: block.n_z] = weights.weights.sum() * nowhere
+        pooled[: block.n_z] = weights.weights.sum() * nowhere + weights.tilt
         clear(pooled, block.n_z)
         for k in range(len(members)):
             n, low = take_support(members[k], row, p), members[k].support[row, 0]
