@@ -11,7 +11,6 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from photoz.errors import InputError
-from photoz.pdf import FloatArray
 
 __all__ = ["as_numbers", "by_name", "missing_columns", "suggest", "unmasked"]
 
@@ -22,7 +21,7 @@ LONGEST_LIST = 30
 """Names in a message; the tables of surveys have hundreds of columns."""
 
 
-def as_numbers(values: Sequence[Any] | NDArray[Any], name: str) -> FloatArray:
+def as_numbers(values: Sequence[Any] | NDArray[Any], name: str) -> NDArray[np.floating]:
     """Turn a column into numbers.
 
     Parameters

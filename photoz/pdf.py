@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from photoz.columns import unmasked
 from photoz.errors import InputError
 from photoz.gaussians import on_grid
 from photoz.quantile_form import cumulative_of_quantiles
@@ -47,8 +48,9 @@ class RedshiftPDF:
     density: FloatArray
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "z_grid", np.asarray(self.z_grid, dtype=np.float64))
-        object.__setattr__(self, "density", np.asarray(self.density, dtype=np.float32))
+        for name, dtype in (("z_grid", np.float64), ("density", np.float32)):
+            given = unmasked(getattr(self, name))
+            object.__setattr__(self, name, np.asarray(given, dtype=dtype))
         _check_grid(self.z_grid)
         if self.density.ndim != 2 or self.density.shape[1] != len(self.z_grid):
             msg = (
@@ -89,10 +91,10 @@ class RedshiftPDF:
         ValueError
             If they have another shape, or one is negative or not finite.
         """
-        grid = np.asarray(z_grid, dtype=np.float64)
-        given = np.asarray(weights)
+        grid = np.asarray(unmasked(z_grid), dtype=np.float64)
+        given = unmasked(weights)
         if given.dtype != np.float32:
-            given = np.asarray(weights, dtype=np.float64)
+            given = np.asarray(given, dtype=np.float64)
         if given.ndim != 2 or given.shape[1] != len(grid):
             msg = (
                 f"weights must have shape (n_galaxies, n_z) with n_z = {len(grid)}, got "
@@ -135,7 +137,7 @@ class RedshiftPDF:
             If the parameters are not of one such shape.
         """
         grid = np.asarray(z_grid, dtype=np.float32)
-        parts = [np.asarray(part) for part in (weights, means, sigmas)]
+        parts = [unmasked(part) for part in (weights, means, sigmas)]
         if parts[0].ndim != 2 or len({part.shape for part in parts}) > 1:
             shapes = ", ".join(str(part.shape) for part in parts)
             msg = (
@@ -180,7 +182,7 @@ class RedshiftPDF:
         array([[0.32, 1.  ]])
         """
         grid, level, given = (
-            np.asarray(part, dtype=np.float64) for part in (z_grid, levels, quantiles)
+            np.asarray(unmasked(part), dtype=np.float64) for part in (z_grid, levels, quantiles)
         )
         rising = level.ndim == 1 and len(level) > 1 and (np.diff(level, prepend=0) > 0).all()
         if not rising or not level[-1] < 1:
@@ -288,7 +290,7 @@ class RedshiftPDF:
         -------
         ndarray of shape (n_galaxies, n_levels)
         """
-        levels = np.asarray(levels, dtype=np.float64)
+        levels = np.asarray(unmasked(levels), dtype=np.float64)
         if levels.ndim != 1 or not ((levels >= 0) & (levels <= 1)).all():
             msg = f"levels must be a list of probabilities between 0 and 1, got {levels}."
             raise ValueError(msg)
@@ -370,7 +372,7 @@ class RedshiftPDF:
         if len(self) == 0:
             msg = "n(z) needs at least one galaxy, got none."
             raise ValueError(msg)
-        given = None if weights is None else np.asarray(weights, dtype=np.float64)
+        given = None if weights is None else np.asarray(unmasked(weights), dtype=np.float64)
         if given is not None:
             with np.errstate(over="ignore"):
                 total = given.sum()
@@ -384,7 +386,7 @@ class RedshiftPDF:
         return np.average(self.density.astype(np.float64), axis=0, weights=given)
 
     def _one_per_galaxy(self, z: ArrayLike) -> FloatArray:
-        z = np.asarray(z, dtype=np.float64)
+        z = np.asarray(unmasked(z), dtype=np.float64)
         if z.ndim > 1 or (z.ndim == 1 and len(z) != len(self)):
             msg = f"z must have shape ({len(self)},), one redshift per galaxy, got {z.shape}."
             raise ValueError(msg)

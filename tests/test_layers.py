@@ -15,9 +15,8 @@ PACKAGE = Path(__file__).parents[1] / "photoz"
 
 LAYERS = """
 errors plain_json quantile_form gaussians
-weights
+columns weights
 pdf download process threads environment survey_checks integrity toml_file
-columns
 survey
 measurements
 photometry

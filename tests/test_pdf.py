@@ -3,6 +3,7 @@ import warnings
 
 import numpy as np
 import pytest
+from astropy.utils.masked import Masked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -80,6 +81,15 @@ def test_weights_that_are_no_weights_are_refused(bad, others):
         RedshiftPDF.from_weights(SMALL_GRID, raw)
 
 
+def test_masked_weights_and_mixtures_are_no_numbers():
+    raw = np.ma.masked_array(np.ones((2, 9)), mask=np.arange(18).reshape(2, 9) == 12)
+
+    with pytest.raises(ValueError, match="weights must be finite and non-negative"):
+        RedshiftPDF.from_weights(SMALL_GRID, raw)
+    with pytest.raises(ValueError, match="weights must be finite and non-negative"):
+        RedshiftPDF.from_mixture(SMALL_GRID, np.ones((2, 9)), raw, np.ones((2, 9)))
+
+
 def test_weights_are_not_changed():
     raw = np.full((1, 9), 4.0, dtype=np.float32)
     RedshiftPDF.from_weights(SMALL_GRID, raw)
@@ -110,6 +120,7 @@ def test_grid_is_uniform_from_zero(grid, message):
         (np.full((1, 8), 0.5), r"\(n_galaxies, n_z\) with n_z = 9"),
         (np.full((1, 9), 0.6), "integrate to 1, found 1.2"),
         (np.full((1, 9), np.nan), "finite and non-negative"),
+        (np.ma.masked_array(np.full((1, 9), 0.5), mask=[[0, 1] * 4 + [0]]), "finite and non-neg"),
         (np.linspace(-0.5, 1.5, 9)[np.newaxis], "finite and non-negative"),
     ],
 )
@@ -289,7 +300,20 @@ def test_redshifts_must_fit_the_galaxies(ask, irregular):
         ask(irregular, np.nan)
 
 
-@pytest.mark.parametrize("levels", [[-0.1], [1.1], [np.nan], [[0.5]]])
+@pytest.mark.parametrize("ask", [RedshiftPDF.at, RedshiftPDF.cdf])
+@pytest.mark.parametrize("masked", [np.ma.masked_array, Masked])
+def test_masked_redshifts_are_missing_ones(masked, ask, irregular):
+    """Whatever number stands under the mask."""
+    z = np.linspace(0.1, 1.9, len(irregular))
+
+    assert_array_equal(ask(irregular, masked(z, mask=z < 0)), ask(irregular, z))
+    with pytest.raises(ValueError, match="must not hold NaN: leave out the galaxies without"):
+        ask(irregular, masked(z, mask=z > 1))
+
+
+@pytest.mark.parametrize(
+    "levels", [[-0.1], [1.1], [np.nan], [[0.5]], np.ma.masked_array([0.5], mask=[True])]
+)
 def test_levels_are_probabilities(levels, irregular):
     with pytest.raises(ValueError, match="probabilities between 0 and 1"):
         irregular.quantiles(levels)
@@ -348,6 +372,7 @@ def test_equal_quantiles_at_an_end_of_the_grid_stay_a_density():
         ([0.0, 0.4], [[1.0, 1.1]], "levels must rise"),
         ([0.1, 0.4], [[1.1, 1.0]], "none may fall"),
         ([0.1, 0.4], [[np.nan, 1.0]], "none may fall or be NaN"),
+        ([0.1, 0.4], np.ma.masked_array([[0.9, 1.0]], mask=[[1, 0]]), "none may fall or be NaN"),
         ([0.1, 0.4], [1.0, 1.1], r"shape \(n_galaxies, 2\)"),
     ],
 )
@@ -446,6 +471,7 @@ def test_mixtures_without_weight_become_flat():
         ([0.0, 0.0], r"shape \(2,\), 0 values below 0 and the sum 0\."),
         ([3.0, -1.0], r"shape \(2,\), 1 values below 0 and the sum 2\."),
         ([1.0, np.nan], "the sum nan"),
+        (np.ma.masked_array([1.0, 1.0], mask=[False, True]), "the sum nan"),
         ([1e308, 1e308], "the sum inf"),
         ([1.0], r"shape \(1,\)"),
     ],
