@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from photoz.columns import unmasked
 from photoz.conformal import ConformalMap
 from photoz.log_score import Truth, assign_folds
 from photoz.pdf import FloatArray, RedshiftPDF
@@ -149,7 +150,7 @@ class Calibration:
         ndarray of shape (n_galaxies,)
             0 without a temperature.
         """
-        features = np.asarray(X, dtype=np.float64)
+        features = np.asarray(unmasked(X), dtype=np.float64)
         if self.temperature is None:
             return np.zeros(len(features))
         average = np.full(len(features), self.temperature.centres[1])
@@ -248,7 +249,7 @@ class _Problem:
 
 
 def _check_features(X: ArrayLike, pz: RedshiftPDF) -> FloatArray:
-    features = np.asarray(X, dtype=np.float64)
+    features = np.asarray(unmasked(X), dtype=np.float64)
     if features.ndim != 2 or len(features) != len(pz):
         msg = f"X must have shape ({len(pz)}, n_features), got {features.shape}."
         raise ValueError(msg)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from photoz.columns import unmasked
 from photoz.errors import InputError
 from photoz.pdf import FloatArray
 from photoz.resolution import normalise
@@ -74,11 +75,19 @@ class ConformalMap:
         Raises
         ------
         InputError
-            If there are fewer than 39 galaxies: the level .025 would lie beyond the first.
+            If there are fewer than 39 galaxies: the level .025 would lie beyond the first; or
+            if a PIT is not between 0 and 1.
         """
-        ordered = np.sort(np.asarray(pit, dtype=np.float64))
+        ordered = np.sort(np.asarray(unmasked(pit), dtype=np.float64))
         n_galaxies = len(ordered)
         check_enough(n_galaxies)
+        wrong = ~((ordered >= 0) & (ordered <= 1))
+        if wrong.any():
+            msg = (
+                f"pit must be between 0 and 1, found {wrong.sum()} values that are not; leave out "
+                "the galaxies without a redshift."
+            )
+            raise InputError(msg)
         # Rounded outwards, so that intervals hold no less than they state.
         levels = np.array(_LEVELS) * (n_galaxies + 1)
         ranks = np.where(levels < (n_galaxies + 1) / 2, np.floor(levels), np.ceil(levels))

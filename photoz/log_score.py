@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from photoz.columns import unmasked
@@ -114,12 +115,14 @@ def assign_folds(n_galaxies: int, folds: ArrayLike | None) -> list[NDArray[np.bo
     """
     if folds is None:
         folds = np.random.default_rng(0).permutation(n_galaxies) % N_FOLDS
-    labels = np.asarray(folds)
-    found = np.unique(labels)
-    if labels.shape != (n_galaxies,) or len(found) < 2:
+    labels = unmasked(folds)
+    missing = np.asarray(pd.isna(labels))
+    found = np.unique(labels[~missing])
+    # A galaxy of no fold would be left without a density.
+    if labels.shape != (n_galaxies,) or missing.any() or len(found) < 2:
         msg = (
             f"folds must hold a label for each of {n_galaxies} galaxies, at least two different "
-            f"ones, got shape {labels.shape} with {len(found)}."
+            f"ones, got shape {labels.shape} with {len(found)}, {missing.sum()} missing."
         )
         raise ValueError(msg)
     return [labels == label for label in found]

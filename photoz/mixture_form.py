@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz.calibration import Calibration
+from photoz.columns import unmasked
 from photoz.errors import InputError
 from photoz.model import FittedModel, PhotozModel
 from photoz.pdf import RedshiftPDF
@@ -93,7 +94,7 @@ def pdf_from_mixtures(
     ValueError
         If the mixtures are not of that shape, or one is NaN.
     """
-    given = np.asarray(mixtures, dtype=np.float32)
+    given = np.asarray(unmasked(mixtures), dtype=np.float32)
     if given.ndim != 2 or given.shape[1] % 3 != 1:
         msg = (
             "mixtures must have shape (n_galaxies, 3 * n_components + 1), got shape "

@@ -41,7 +41,7 @@ def normalised_error(z_spec: ArrayLike, z_phot: ArrayLike) -> FloatArray:
     InputError
         If the shapes disagree, or a redshift is not finite or a `z_spec` not above -1.
     """
-    z_phot = np.asarray(z_phot, dtype=np.float64)
+    z_phot = np.asarray(unmasked(z_phot), dtype=np.float64)
     z_spec = check_z_spec(z_spec, z_phot.shape)
     if not np.isfinite(z_phot).all():
         msg = f"z_phot must be finite, found {np.sum(~np.isfinite(z_phot))} values that are not."
@@ -162,15 +162,26 @@ def equal_number_bins(values: ArrayLike, n_bins: int) -> NDArray[np.intp]:
     Values equal to 1e-9 share a bin, whatever the order of the rows; bins that stay empty by
     this are left out of the numbering, which starts at 0 and rises with the value.
 
+    Raises
+    ------
+    InputError
+        If a value is not finite.
+
     Examples
     --------
     >>> equal_number_bins([0.3, 0.1, 0.2, 0.4], 2)
     array([1, 0, 0, 1])
     """
     # Where all p(z) are alike, their medians still differ in the last digits.
-    values = np.round(np.asarray(values, dtype=np.float64), 9)
+    values = np.round(np.asarray(unmasked(values), dtype=np.float64), 9)
     if len(values) == 0:
         return np.empty(0, dtype=np.intp)
+    if not np.isfinite(values).all():
+        msg = (
+            f"values to bin must be finite, found {np.sum(~np.isfinite(values))} that are not; "
+            "leave them out."
+        )
+        raise InputError(msg)
     edges = np.quantile(values, np.arange(1, n_bins) / n_bins)
     return np.unique(np.searchsorted(edges, values), return_inverse=True)[1]
 

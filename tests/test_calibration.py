@@ -219,6 +219,19 @@ def test_unknown_magnitudes_are_average_ones():
     assert unknown == pytest.approx(average, rel=0.02)
 
 
+def test_masked_features_are_unknown_ones():
+    pz, z_spec, X = survey(2000, lambda m: np.exp(0.15 * (m - 21)))
+    calibration = Calibration.fit(pz, z_spec, X, magnitude_columns=[0])
+    same, known = gaussians([1.0, 1.0], 0.05), np.array([[23.0], [99.0]])
+    masked = np.ma.masked_array(known, mask=known == 99)
+
+    expected = np.where(known == 99, np.nan, known)
+    assert_array_equal(calibration.known_log_beta(masked), calibration.known_log_beta(expected))
+    assert_array_equal(
+        calibration.apply(same, masked).density, calibration.apply(same, expected).density
+    )
+
+
 def test_one_magnitude_stands_in_for_another():
     """A band that is not observed must not look like a change of brightness."""
     pz, z_spec, X = survey(2000, lambda m: np.exp(0.15 * (m - 21)))
@@ -362,6 +375,11 @@ def test_map_makes_known_pit_uniform():
         ({"X": np.zeros((9, 1))}, r"X must have shape \(10, n_features\), got \(9, 1\)"),
         ({"X": np.zeros(10)}, r"X must have shape \(10, n_features\), got \(10,\)"),
         ({"folds": np.zeros(10)}, "at least two different ones, got shape .* with 1"),
+        ({"folds": [0.0, 1.0, np.nan] + [1.0] * 7}, r"with 2, 1 missing\."),
+        (
+            {"folds": np.ma.masked_array(np.arange(10), mask=np.arange(10) < 3)},
+            "with 7, 3 missing",
+        ),
         ({"folds": np.arange(9)}, r"a label for each of 10 galaxies.*shape \(9,\)"),
     ],
 )

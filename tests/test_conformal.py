@@ -63,6 +63,14 @@ def test_too_few_galaxies_are_refused():
         ConformalMap.fit(np.linspace(0, 1, 38))
 
 
+@pytest.mark.parametrize(
+    "pit", [np.linspace(0, 1.1, 44), np.ma.masked_array(np.full(44, 0.5), mask=np.arange(44) > 39)]
+)
+def test_what_is_no_pit_is_refused(pit):
+    with pytest.raises(InputError, match="pit must be between 0 and 1, found 4 values that are"):
+        ConformalMap.fit(pit)
+
+
 def test_calibration_keeps_it_through_json():
     fitted = Calibration(conformal=ConformalMap.fit(np.linspace(0.01, 0.8, 60)), n_galaxies=60)
     pz = density_of(3)

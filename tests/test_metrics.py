@@ -37,6 +37,7 @@ from photoz.pdf import RedshiftPDF
 from photoz.point_metrics import equal_number_bins
 
 MEAN, SIGMA = 1.2, 0.1
+HIDDEN = np.ma.masked_array([0.1, 0.3], mask=[False, True])
 PER_GALAXY = (cde_loss_per_galaxy, crps_per_galaxy, log_loss_per_galaxy, pit)
 
 
@@ -347,9 +348,16 @@ def test_unusable_truth_is_an_error(name, z_spec, message):
         score(name, z_spec, gaussian()) if name == "crps" else sigma_nmad(z_spec, [0.3])
 
 
-def test_unusable_z_phot_is_an_error():
+@pytest.mark.parametrize("z_phot", [[0.1, np.nan], HIDDEN])
+def test_unusable_z_phot_is_an_error(z_phot):
     with pytest.raises(InputError, match="z_phot must be finite, found 1 values that are not"):
-        bias([0.1, 0.2], [0.1, np.nan])
+        bias([0.1, 0.2], z_phot)
+
+
+@pytest.mark.parametrize("values", [[0.1, np.nan], HIDDEN])
+def test_values_that_are_missing_have_no_bin(values):
+    with pytest.raises(InputError, match="values to bin must be finite, found 1 that are not"):
+        equal_number_bins(values, 2)
 
 
 def test_every_public_metric_is_listed_by_name():

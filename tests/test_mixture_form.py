@@ -88,6 +88,15 @@ def test_unusable_galaxies_have_no_mixture(boosting, test_photometry):
         pdf_from_mixtures(boosting.z_grid, found, None)
 
 
+def test_masked_mixtures_are_missing_ones(boosting, test_photometry):
+    mixtures = mixtures_of(boosting, test_photometry)
+    hidden = np.ma.masked_array(mixtures, mask=np.zeros_like(mixtures, dtype=bool))
+    hidden[3] = np.ma.masked
+
+    with pytest.raises(ValueError, match="weights must be finite"):
+        pdf_from_mixtures(boosting.z_grid, hidden, None)
+
+
 def test_models_without_mixtures_are_refused(model, boosting, catalogue_file, tmp_path):
     blend = PhotozBlend({"boosting": boosting}, Pool("linear", (1.0,)))
     for other, found in ((model, "ForestPhotoz"), (blend, "PhotozBlend")):
