@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from photoz.columns import as_words, unmasked
 from photoz.errors import InputError
 from photoz.metrics import (
     PIT_EVENTS,
@@ -24,7 +26,7 @@ from photoz.metrics import (
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.point_metrics import check_z_spec, ks_of_uniform, normalised_error
 
-__all__ = ["Comparison", "Losses", "bootstrap_intervals", "compare", "losses"]
+__all__ = ["Comparison", "Losses", "bootstrap_intervals", "compare", "group_labels", "losses"]
 
 _INTERVAL = (2.5, 97.5)
 
@@ -108,7 +110,7 @@ def losses(z_spec: ArrayLike, pz: RedshiftPDF) -> Losses:
 def bootstrap_intervals(
     table: Losses,
     *,
-    groups: NDArray[np.generic] | None = None,
+    groups: ArrayLike | None = None,
     n_bootstrap: int = 1000,
     random_state: int = 0,
 ) -> dict[str, tuple[float, float]]:
@@ -120,7 +122,8 @@ def bootstrap_intervals(
         Losses of the galaxies.
     groups
         Group of each galaxy, shape ``(n_galaxies,)``: two groups or more are resampled whole,
-        since their galaxies are not independent; else galaxies are.
+        since their galaxies are not independent; else galaxies are. Those without one are a
+        group.
     n_bootstrap, random_state
         Number and seed of the resamples.
 
@@ -172,7 +175,7 @@ def compare(
     losses_a: ArrayLike,
     losses_b: ArrayLike,
     *,
-    groups: NDArray[np.generic] | None = None,
+    groups: ArrayLike | None = None,
     n_bootstrap: int = 1000,
     random_state: int = 0,
 ) -> Comparison:
@@ -193,7 +196,7 @@ def compare(
     >>> compare(galaxies - 0.1, galaxies).probability_better
     1.0
     """
-    a, b = (np.atleast_2d(np.asarray(x, dtype=np.float64)) for x in (losses_a, losses_b))
+    a, b = (np.atleast_2d(np.asarray(unmasked(x), dtype=np.float64)) for x in (losses_a, losses_b))
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or not a.size or not b.size:
         msg = (
             "losses of two models must be of the same galaxies, shape (n_galaxies,) or "
@@ -220,6 +223,14 @@ def compare(
         probability_better=float(np.mean(samples < 0) + 0.5 * np.mean(samples == 0)),
         n_galaxies=len(per_galaxy),
     )
+
+
+def group_labels(groups: ArrayLike) -> NDArray[Any]:
+    """Labels of groups: objects as words, since long identities collapse as floats."""
+    if isinstance(groups, np.ma.MaskedArray) and np.ma.getmaskarray(groups).any():
+        groups = np.ma.masked_array(groups, dtype=object).filled(None)
+    labels = np.asarray(groups)
+    return as_words(labels) if labels.dtype == object else labels
 
 
 class _Resampler:
@@ -284,14 +295,15 @@ def _quantile(ordered: FloatArray, level: float) -> float:
 
 
 def _draws(
-    n_galaxies: int, groups: NDArray[np.generic] | None, n_bootstrap: int, random_state: int
+    n_galaxies: int, groups: ArrayLike | None, n_bootstrap: int, random_state: int
 ) -> Iterator[NDArray[np.intp]]:
     """Resamples: how often each galaxy is in each of them."""
     if n_bootstrap < 1:
         msg = f"n_bootstrap must be at least 1, got {n_bootstrap}."
         raise InputError(msg)
     generator = np.random.default_rng(random_state)
-    group = np.arange(n_galaxies) if groups is None else np.unique(groups, return_inverse=True)[1]
+    labels = np.arange(n_galaxies) if groups is None else group_labels(groups)
+    group = np.unique(labels, return_inverse=True)[1]
     if len(group) != n_galaxies:
         msg = f"groups must hold one value for each of {n_galaxies} galaxies, got {len(group)}."
         raise InputError(msg)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from photoz.errors import InputError
 
-__all__ = ["as_numbers", "by_name", "missing_columns", "suggest", "unmasked"]
+__all__ = ["as_numbers", "as_words", "by_name", "missing_columns", "suggest", "unmasked"]
 
 MISSING_WORDS = {"", "-", "--", "n/a", "na", "nan", "none", "null", "masked"}
 """Words that stand for no number where numbers are written as text."""
@@ -91,6 +91,12 @@ def unmasked(values: ArrayLike) -> NDArray[Any]:
     numbers = np.array(values.data, dtype=None if is_float else np.float64)
     numbers[mask] = np.nan
     return numbers
+
+
+def as_words(values: NDArray[Any]) -> NDArray[np.str_]:
+    """Objects as text, ``unknown`` where there is none."""
+    words = ["unknown" if pd.isna(value) else str(value) for value in values.flat]
+    return np.array(words, dtype=np.str_).reshape(values.shape)
 
 
 def by_name(table: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever holds named columns

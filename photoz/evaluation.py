@@ -12,9 +12,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from photoz.bootstrap import Comparison, Losses, bootstrap_intervals, compare, losses
+from photoz.bootstrap import (
+    Comparison,
+    Losses,
+    bootstrap_intervals,
+    compare,
+    group_labels,
+    losses,
+)
 from photoz.cells import Cell, make_cells, photometric_conditions
-from photoz.columns import unmasked
+from photoz.columns import as_words, unmasked
 from photoz.errors import InputError
 from photoz.pdf import FloatArray, RedshiftPDF
 from photoz.point_metrics import equal_number_bins
@@ -184,7 +191,7 @@ def evaluate(
     0.68
     """
     table = losses(z_spec, pz)
-    groups = None if groups is None else _labels(groups)
+    groups = None if groups is None else group_labels(groups)
     known = {name: _plain(x) for name, x in (conditions or {}).items()} | {Z_PHOT: table.z_phot}
     checked = {f"condition {name!r}": values for name, values in known.items()}
     if groups is not None:
@@ -211,14 +218,6 @@ def evaluate(
     )
 
 
-def _labels(groups: ArrayLike) -> NDArray[Any]:
-    """Labels of groups: objects as words, since long identities collapse as floats."""
-    if isinstance(groups, np.ma.MaskedArray) and np.ma.getmaskarray(groups).any():
-        groups = np.ma.masked_array(groups, dtype=object).filled(None)
-    labels = np.asarray(groups)
-    return _words(labels) if labels.dtype == object else labels
-
-
 def _plain(values: ArrayLike) -> NDArray[Any]:
     """Numbers, NaN where missing, or words."""
     plain = unmasked(values)
@@ -228,13 +227,7 @@ def _plain(values: ArrayLike) -> NDArray[Any]:
     if all(value is None or isinstance(value, Real | Decimal) for value in known):
         numbers = [np.nan if value is None else float(value) for value in known]
         return np.array(numbers, dtype=np.float64).reshape(plain.shape)
-    return _words(plain)
-
-
-def _words(values: NDArray[Any]) -> NDArray[np.str_]:
-    """Objects as text, ``unknown`` where there is none."""
-    words = ["unknown" if pd.isna(value) else str(value) for value in values.flat]
-    return np.array(words, dtype=np.str_).reshape(values.shape)
+    return as_words(plain)
 
 
 def _tomography(table: Losses, n_bins: int = 5) -> tuple[TomographicBin, ...]:

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
@@ -108,6 +109,22 @@ def test_a_single_group_leaves_the_galaxies_to_be_resampled(table):
     assert one == bootstrap_intervals(table, n_bootstrap=20)
 
 
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda names: np.where(names == "9", None, names.astype(object)),
+        lambda names: np.ma.masked_array(np.arange(N_GALAXIES) % 20 % 19 % 10, mask=names == "9"),
+        lambda names: pd.Series(names, dtype="string").where(names != "9"),
+    ],
+)
+def test_galaxies_without_a_group_are_a_group(table, of):
+    """As in `evaluate`."""
+    names = (np.arange(N_GALAXIES) % 10).astype(str)
+
+    expected = compare(table.crps, table.crps**2, groups=names, n_bootstrap=50)
+    assert compare(table.crps, table.crps**2, groups=of(names), n_bootstrap=50) == expected
+
+
 def test_same_seed_same_interval(table):
     first = bootstrap_intervals(table, n_bootstrap=20, random_state=1)
 
@@ -166,9 +183,12 @@ def test_losses_of_other_galaxies_cannot_be_compared(other):
         compare(np.zeros(3), other)
 
 
-def test_losses_that_are_not_finite_cannot_be_compared():
+@pytest.mark.parametrize(
+    "loss", [[1.0, np.nan, 2.0], np.ma.masked_array([1.0, 1.0, 2.0], mask=[0, 1, 0])]
+)
+def test_losses_that_are_not_finite_cannot_be_compared(loss):
     with pytest.raises(InputError, match="losses must be finite, 1 of 3 galaxies have others"):
-        compare([1.0, np.nan, 2.0], [1.0, 1.0, 2.0])
+        compare(loss, [1.0, 1.0, 2.0])
 
 
 def test_no_resamples_are_refused(table):
