@@ -24,7 +24,7 @@ from photoz.identity import (
 from photoz.pdf import FloatArray
 from photoz.photometry import Photometry
 
-__all__ = ["Galaxies", "Split", "check_parts", "folds", "split"]
+__all__ = ["Galaxies", "Split", "check_parts", "distinct_rows", "folds", "split"]
 
 Rows = NDArray[np.intp]
 
@@ -179,6 +179,26 @@ def split(
         identities=np.array(identity.names),
         sha256=_sha256(parts, identity, tested),
     )
+
+
+def distinct_rows(galaxies: Galaxies, identity: Identity) -> tuple[Rows, dict[str, int]]:
+    """Rows that `split` would not drop of a catalogue split at random, the others by reason.
+
+    Parameters
+    ----------
+    galaxies
+        The catalogue.
+    identity
+        Its identities.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,), dict of int
+        Row numbers in ascending order, and how many rows are not among them.
+    """
+    rows, dropped = _without_leaks(galaxies, identity, None, identity)
+    rows, dropped[REPEAT] = _without_repeats(rows, galaxies, identity)
+    return rows, {reason: count for reason, count in dropped.items() if count}
 
 
 def folds(groups: Labels, *, n_folds: int = 5, seed: int = 0) -> Rows:

@@ -14,13 +14,13 @@ from photoz.catalogue import Catalogue
 from photoz.columns import suggest
 from photoz.errors import InputError
 from photoz.estimators import get_estimator, registered_estimators
-from photoz.identity import first_twins, identify, uniform
+from photoz.identity import identify, uniform
 from photoz.model import FittedModel, PhotozModel
 from photoz.pdf import RedshiftPDF
 from photoz.protocol import Candidate, HeldBack, calibrate, default_parameters, hold_back
 from photoz.sample import FittedSamples, Sample
 from photoz.settings import FLOORS
-from photoz.split import folds
+from photoz.split import distinct_rows, folds
 from photoz.survey import Survey
 
 __all__ = ["blend_models", "train_model"]
@@ -45,7 +45,8 @@ def train_model(
     Parameters
     ----------
     galaxies
-        Galaxies read for training. Photometric twins with another redshift count once.
+        Galaxies read for training. Photometric twins with another redshift and rows that
+        repeat an earlier one count once.
     survey
         The survey they were read with.
     families
@@ -59,6 +60,7 @@ def train_model(
     Returns
     -------
     PhotozModel or PhotozBlend
+        Its provenance says which rows were left out.
 
     Raises
     ------
@@ -69,7 +71,7 @@ def train_model(
     """
     given = parameters or {}
     _check_families([*families, *given])
-    samples = _samples(galaxies, seed)
+    samples, dropped = _samples(galaxies, seed)
     survey = samples.with_depths(survey)
     models: dict[str, PhotozModel] = {}
     held_back: dict[str, HeldBack] = {}
@@ -87,6 +89,7 @@ def train_model(
         "seed": seed,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "n_fitted": len(samples.fitted),
+        "dropped": {**galaxies.dropped, **dropped},
     }
     return model
 
@@ -146,16 +149,19 @@ def _check_families(families: Sequence[str]) -> None:
         get_estimator(family).load_libraries()
 
 
-def _samples(galaxies: Catalogue, seed: int) -> FittedSamples:
+def _samples(galaxies: Catalogue, seed: int) -> tuple[FittedSamples, dict[str, int]]:
+    """What is fitted, and how many rows are not, by reason."""
     z_spec = np.asarray(galaxies.z_spec, dtype=np.float64)
     # The twin of a galaxy under another id would sit in another fold and know its redshift.
-    keys = identify(galaxies.photometry, z_spec, None).keys
-    rows = np.flatnonzero(first_twins(galaxies.photometry, keys) < 0)
-    return FittedSamples(
+    identity = identify(galaxies.photometry, z_spec, None)
+    rows, dropped = distinct_rows(galaxies, identity)
+    keys = identity.keys[rows]
+    samples = FittedSamples(
         fitted=Sample(galaxies.photometry[rows], z_spec[rows]),
-        is_validation=uniform(keys[rows], f"split {seed}") < _VALIDATION,
-        folds=folds(keys[rows], seed=seed),
+        is_validation=uniform(keys, f"split {seed}") < _VALIDATION,
+        folds=folds(keys, seed=seed),
     )
+    return samples, dropped
 
 
 def _candidate(

@@ -76,6 +76,19 @@ def test_photometric_twins_count_once(galaxies, survey):
 
 
 @pytest.mark.slow
+def test_rows_that_repeat_an_earlier_one_are_left_out_and_counted(galaxies, survey):
+    """As in an experiment, whatever their ids."""
+    rows = np.append(np.arange(len(galaxies)), [3, 3, 7])
+    again = replace(
+        galaxies[rows], object_id=np.arange(len(rows)), dropped={"no band observed": 2}
+    )
+    model = train_model(again, survey, ["forest"], {"forest": {**SMALL["forest"], "n_trees": 2}})
+
+    assert model.provenance["n_fitted"] == len(galaxies)
+    assert model.provenance["dropped"] == {"no band observed": 2, "repeat of an earlier row": 3}
+
+
+@pytest.mark.slow
 def test_more_than_one_family_is_a_blend(galaxies, survey, new):
     model = train_model(galaxies, survey, ["forest", "boosting"], {
         name: {**parameters, "n_z": 301} for name, parameters in SMALL.items()
