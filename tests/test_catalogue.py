@@ -390,6 +390,25 @@ def test_a_filter_also_acts_in_prediction(store):
     assert found.dropped == {"where: field == 'deep' and redshift > 0": N // 2}
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+@pytest.mark.parametrize("dtype", [pa.int64(), pa.decimal128(19)])
+def test_a_filter_knows_every_digit_of_integers_of_which_some_are_missing(store, dtype, suffix):
+    """Of 19 digits a float keeps 16: both numbers would be one."""
+    hosts = [None, *(2**60 + k % 2 for k in range(1, N))]
+    path = store(f"mock.{suffix}", host=pa.array(hosts).cast(dtype))
+    found = read(path, LSST, where=f"host == {2**60 + 1}")
+
+    assert_array_equal(found.object_id, np.arange(1, N, 2))
+
+
+@pytest.mark.parametrize(("where", "rest"), [("good", 1), ("not good", 2)])
+def test_a_filter_takes_truth_values_of_which_some_are_missing(store, where, rest):
+    good = pa.array([None if k % 3 == 0 else k % 3 == 1 for k in range(N)])
+    found = read(store(good=good), LSST, where=where)
+
+    assert_array_equal(found.object_id, np.arange(rest, N, 3))
+
+
 def test_a_filter_on_a_missing_column_is_told(store):
     with pytest.raises(InputError, match=r"expected the column 'zflag'"):
         read(store(), LSST, where="zflag >= 3")

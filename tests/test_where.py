@@ -14,6 +14,9 @@ COLUMNS = {
     "survey": np.array(["sdss", "deep2", None], dtype=object),
     "good": np.array([True, False, True]),
     "g-r": np.array([0.1, 1.2, 0.4]),
+    "hostid": np.ma.masked_array([2**60, 2**60 + 1, 2**60 + 1], mask=[False, False, True]),
+    "clean": np.ma.masked_array([True, False, True], mask=[False, False, True]),
+    "name": np.ma.masked_array(["a", "b", "b"], mask=[False, False, True]),
 }
 
 
@@ -49,6 +52,35 @@ COLUMNS = {
     ],
 )
 def test_a_condition_selects_rows(text, rows):
+    assert_array_equal(np.flatnonzero(RowFilter(text)(COLUMNS)), rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("hostid == 1152921504606846977", [1]),
+        ("hostid != 1152921504606846977", [0, 2]),
+        ("hostid > 0", [0, 1]),
+        ("0 < hostid < 1152921504606846977", [0]),
+        ("hostid - 1152921504606846976 < 1", [0]),
+        ("hostid in (1152921504606846977, 3)", [1]),
+        ("hostid not in (1152921504606846977, 3)", [0, 2]),
+        ("objid in [hostid]", [0, 1]),
+        ("-1 * hostid < 0 or z < 0.6", [0, 1]),
+        ("1 / (hostid - 1152921504606846976) > 9", [0]),
+        ("clean", [0]),
+        ("not clean", [1]),
+        ("not not clean", [0]),
+        ("~clean & (zflag > 0)", [1]),
+        ("clean or zflag == 4", [0, 2]),
+        ("clean == True", [0]),
+        ("clean == False", [1]),
+        ("name == 'b'", [1]),
+        ("name != 'b'", [0, 2]),
+    ],
+)
+def test_missing_values_meet_no_condition_but_to_be_another(text, rows):
+    """As NaN does; the integers beside them keep every digit."""
     assert_array_equal(np.flatnonzero(RowFilter(text)(COLUMNS)), rows)
 
 

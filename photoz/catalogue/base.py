@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from photoz.errors import InputError
 
-__all__ = ["TableFile", "TableWriter", "common_type", "slices", "to_array", "to_arrow", "to_table"]
+__all__ = [
+    "TableFile",
+    "TableWriter",
+    "common_type",
+    "slices",
+    "to_array",
+    "to_arrow",
+    "to_masked",
+    "to_table",
+]
 
 
 @dataclass(frozen=True)
@@ -177,20 +186,48 @@ def to_array(column: pa.ChunkedArray) -> NDArray[Any]:
     -------
     ndarray of shape (n_rows,) or (n_rows, n_values)
     """
+    column = _plain(column)
     dtype = column.type
-    if pa.types.is_dictionary(dtype):
-        column = column.cast(dtype.value_type)
-    elif pa.types.is_decimal(dtype) and dtype.scale == 0:
-        column = _whole(column)
-    elif pa.types.is_decimal(dtype) or pa.types.is_null(dtype):
-        column = column.cast(pa.float64())
-    elif pa.types.is_boolean(dtype) and column.null_count:
+    if pa.types.is_boolean(dtype) and column.null_count:
         column = column.cast(pa.uint8())
     elif pa.types.is_fixed_size_list(dtype) and not column.null_count:
         values = pa.chunked_array([chunk.flatten() for chunk in column.chunks], dtype.value_type)
         return to_array(values).reshape(len(column), dtype.list_size)
     array: NDArray[Any] = column.to_numpy()
     return array
+
+
+def to_masked(column: pa.ChunkedArray) -> NDArray[Any]:
+    """As `to_array`, but integers and truth values keep their type where some are missing.
+
+    Parameters
+    ----------
+    column
+        Column of ``n_rows`` values.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+        A masked array where integers or truth values are missing.
+    """
+    column = _plain(column)
+    is_exact = pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)
+    if not (is_exact and column.null_count):
+        return to_array(column)
+    filled = column.fill_null(pa.scalar(0).cast(column.type))
+    return np.ma.masked_array(to_array(filled), column.is_null().to_numpy())
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Column of a type that numpy has as well, if there is one."""
+    dtype = column.type
+    if pa.types.is_dictionary(dtype):
+        return column.cast(dtype.value_type)
+    if pa.types.is_decimal(dtype) and dtype.scale == 0:
+        return _whole(column)
+    if pa.types.is_decimal(dtype) or pa.types.is_null(dtype):
+        return column.cast(pa.float64())
+    return column
 
 
 def _whole(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from photoz.catalogue.base import to_array
+from photoz.catalogue.base import to_array, to_masked
 from photoz.catalogue.files import Paths, describe
 from photoz.catalogue.galaxies import Catalogue, known_rows, reasons, training_rows
 from photoz.catalogue.tables import find_columns, read_columns
@@ -72,7 +72,8 @@ def read(
     try:
         catalogue = _convert(arrays, len(table), survey, columns, optional_bands)
         if row_filter:
-            catalogue = catalogue.without(~row_filter(arrays), f"where: {where}")
+            named = {name: to_masked(table.column(name)) for name in row_filter.columns}
+            catalogue = catalogue.without(~row_filter(named), f"where: {where}")
         return training_rows(catalogue, optional_bands) if training else catalogue
     except InputError as error:
         msg = f"{describe(paths)}: {error}"

@@ -62,7 +62,8 @@ class RowFilter:
 
     It may hold comparisons, ``and``, ``or``, ``not``, ``in``, arithmetic, numbers, text in
     quotes and names of columns; a name that is no Python name stands between backticks.
-    A comparison with NaN is false, but for ``!=`` and ``not in``.
+    A comparison with a missing value (NaN, None, masked) is false, but for ``!=`` and ``not in``;
+    a missing truth value is neither true nor false.
 
     Parameters
     ----------
@@ -120,9 +121,10 @@ class RowFilter:
         Parameters
         ----------
         columns
-            Arrays of shape ``(n_rows,)`` by name, those that the condition needs among them.
+            Arrays of shape ``(n_rows,)`` by name, masked where values are missing; those that
+            the condition needs among them.
         """
-        named = {name: np.asarray(columns[column]) for name, column in self._names.items()}
+        named = {name: _column(columns[column]) for name, column in self._names.items()}
         try:
             with np.errstate(all="ignore"):
                 mask = _truth(_value(self._tree, named))
@@ -168,7 +170,8 @@ def _value(node: ast.AST, named: Mapping[str, NDArray[Any]]) -> Any:  # noqa: AN
     elif isinstance(node, ast.Constant):
         value = _constant(node.value)
     elif isinstance(node, ast.Tuple | ast.List):
-        value = np.array([_value(part, named) for part in node.elts])
+        parts = [_value(part, named) for part in node.elts]
+        value = np.ma.array(parts) if any(map(np.ma.is_masked, parts)) else np.array(parts)
     elif isinstance(node, ast.Compare):
         values = [_value(part, named) for part in (node.left, *node.comparators)]
         pairs = zip(node.ops, pairwise(values), strict=True)
@@ -192,6 +195,10 @@ def _value(node: ast.AST, named: Mapping[str, NDArray[Any]]) -> Any:  # noqa: AN
     return value
 
 
+def _column(values: Any) -> NDArray[Any]:  # noqa: ANN401 - any dtype
+    return values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
+
+
 def _constant(value: object) -> Any:  # noqa: ANN401 - any dtype
     """Constant as numpy has it: a power of Python's own integers could take for ever."""
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
@@ -203,26 +210,39 @@ def _compare(op: ast.cmpop, left: Any, right: Any) -> Any:  # noqa: ANN401 - any
     if _is_text(left) != _is_text(right):
         msg = "a comparison of text with numbers"
         raise _NotAllowedError(msg)
-    if not _is_text(left):
-        return COMPARISONS[type(op)](left, right)
-    # Missing text compares as NaN does.
     is_listed = isinstance(op, ast.In | ast.NotIn)
-    missing = pd.isna(left) if is_listed else pd.isna(left) | pd.isna(right)
-    found = COMPARISONS[type(op)](_without_none(left), _without_none(right))
+    options = np.ma.compressed(right) if is_listed and np.ma.is_masked(right) else right
+    # What is missing compares as NaN does.
+    missing = _missing(left) if is_listed else _missing(left) | _missing(right)
+    found = COMPARISONS[type(op)](_bare(left), _bare(options))
     return found | missing if isinstance(op, ast.NotEq | ast.NotIn) else found & ~missing
 
 
-def _without_none(text: Any) -> Any:  # noqa: ANN401 - any dtype
-    return np.where(pd.isna(text), "", text)
+def _missing(value: Any) -> Any:  # noqa: ANN401 - any dtype
+    """Where integers and truth values are masked, or text is None; NaN is a number here."""
+    mask = np.ma.getmaskarray(value)
+    return mask | pd.isna(np.ma.getdata(value)) if _is_text(value) else mask
+
+
+def _bare(value: Any) -> Any:  # noqa: ANN401 - any dtype
+    """Plain array, with something to compare by where a value is missing."""
+    bare = np.ma.getdata(value)
+    return np.where(pd.isna(bare), "", bare) if _is_text(value) else bare
 
 
 def _apply(op: ast.AST, *values: Any) -> Any:  # noqa: ANN401 - any dtype
-    if type(op) in LOGIC:
+    if isinstance(op, ast.BitAnd | ast.BitOr):
         return LOGIC[type(op)](*map(_truth, values))
-    if any(_is_text(value) for value in values):
+    if isinstance(op, ast.Not | ast.Invert):
+        result = LOGIC[type(op)](*map(_truth, values))
+    elif any(_is_text(value) for value in values):
         msg = "arithmetic with text"
         raise _NotAllowedError(msg)
-    return ARITHMETIC[type(op)](*values)
+    else:
+        # By the bare numbers: numpy's masked ones also hide what a division by 0 gives.
+        result = ARITHMETIC[type(op)](*map(np.ma.getdata, values))
+    missing = reduce(np.logical_or, map(_missing, values))
+    return np.ma.masked_array(result, missing) if missing.any() else result
 
 
 def _is_text(value: Any) -> bool:  # noqa: ANN401 - any dtype
@@ -230,7 +250,7 @@ def _is_text(value: Any) -> bool:  # noqa: ANN401 - any dtype
 
 
 def _truth(value: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - any dtype
-    truth = np.asarray(value)
+    truth = np.ma.filled(value, fill_value=False)
     if truth.dtype != bool:
         msg = "numbers or text where a comparison belongs (& and | need brackets around theirs)"
         raise _NotAllowedError(msg)
