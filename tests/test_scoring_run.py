@@ -631,6 +631,17 @@ def test_a_catalogue_without_the_ids_of_its_survey_is_told(model, named_file, tm
     assert pq.read_table(out)["objectId"].to_pylist() == [*range(700)]
 
 
+def test_a_catalogue_that_cannot_be_used_is_told_nothing_of_its_ids(model, named_file, tmp_path):
+    table = pq.read_table(named_file).drop_columns("object_id")
+    words = pa.array(["bright"] * len(table))
+    pq.write_table(table.drop_columns("mag_g").append_column("mag_g", words), named_file)
+    told = []
+
+    with pytest.raises(InputError, match="column 'mag_g' must hold numbers, row 0"):
+        score_catalogue(model, named_file, tmp_path / "out.parquet", on_message=told.append)
+    assert told == []
+
+
 def test_a_band_that_the_catalogue_lacks_is_told(model, named_file, tmp_path):
     """Its error alone may have another name."""
     table = pq.read_table(named_file)

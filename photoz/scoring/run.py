@@ -145,9 +145,6 @@ def score_catalogue(
         msg = f"{out} exists; name another file or allow it to be overwritten (--overwrite)."
         raise InputError(msg)
     is_replaced = parts.exist() and not resume
-    if expected.id not in (None, id_name):
-        content = "is its own that is kept" if id_name in keep else "holds the numbers of its rows"
-        tell(f"the catalogue has no column {expected.id!r}; {id_name} {content}")
     for text in task.lacking(source):
         tell(text)
     with parts:
@@ -196,7 +193,8 @@ class _Run:
                 skipped.append(item.what)
                 tell(f"skipped {item.what}")
                 continue
-            if output.n_rows == 0:
+            # An empty file tells nothing, and what is told is told once.
+            if output.n_rows == 0 and len(item.table):
                 self.task.doubt(item, tell)
             self.seconds["compute"] += seconds
             with self._timed("write"):

@@ -148,14 +148,15 @@ class Task:
         return pa.table(columns, self._schema(columns, table.schema)).combine_chunks()
 
     def doubt(self, chunk: Chunk, tell: Callable[[str], None]) -> None:
-        """Tell of columns that seem to hold something else than the survey says.
+        """Tell of columns that seem to hold something else than the survey says, or of no ids.
 
         Parameters
         ----------
         chunk
             The first piece of a catalogue.
         tell
-            Called with each column of which most values are implausible.
+            Called with each column of which most values are implausible, and with what stands
+            for ids that are not there.
 
         Raises
         ------
@@ -181,6 +182,11 @@ class Task:
             raise InputError(msg)
         for text in doubts:
             tell(f"{text}, not observed therefore; check the survey's unit and sentinels")
+        id_name = self.id_column(chunk.table.column_names)
+        if self.survey.id not in (None, id_name):
+            is_kept = id_name in self.keep
+            content = "is its own that is kept" if is_kept else "holds the numbers of its rows"
+            tell(f"the catalogue has no column {self.survey.id!r}; {id_name} {content}")
 
     def layout(self, id_name: str) -> QpLayout:
         """What of the output is what to qp.
