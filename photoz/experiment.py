@@ -210,7 +210,8 @@ class _Flow:
             storage=_storage(self.experiment),
             on_trial=_on_trial(family, tracked, self.on_progress),
         )
-        return family.finish(family.choose(found), self.on_progress or (lambda *_: None))
+        on_progress = self.on_progress or (lambda *_: None)
+        return family.finish(*family.choose(found, on_progress), on_progress)
 
     def blend(self, _tracked: EstimatorRun) -> Outcome:
         """Blend the estimators; not without one that failed, which would be another blend."""

@@ -15,12 +15,21 @@ from photoz.estimators.base import OnStep
 from photoz.extension import extend
 from photoz.finalists import best_finalist
 from photoz.outcome import Outcome, test_model
-from photoz.protocol import Candidate, add_conformal, calibrate, default_parameters, hold_back
+from photoz.protocol import (
+    Candidate,
+    HeldBack,
+    add_conformal,
+    calibrate,
+    default_parameters,
+    hold_back,
+)
 from photoz.samples import Samples
 from photoz.search import Scored, SearchResult, Trial, search, study_name
 from photoz.settings import FLOORS, Experiment
 
 __all__ = ["Family"]
+
+_OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,44 +84,57 @@ class Family:
             on_trial=on_trial,
         )
 
-    def choose(self, found: SearchResult) -> SearchResult:
+    def choose(
+        self, found: SearchResult, on_progress: _OnProgress = lambda *_: None
+    ) -> tuple[SearchResult, HeldBack | None]:
         """The search with the best choice that more than its trials can tell.
 
-        Where trials tell little, the first few are fitted again in full; the best is extended
+        Where trials tell little, the first few are compared out of fold; the best is extended
         where that pays. Neither is done where the time has run out or nothing is to be searched.
 
         Parameters
         ----------
         found
             What `search` returned.
+        on_progress
+            Called as by `finish`.
+
+        Returns
+        -------
+        SearchResult
+            The search.
+        HeldBack or None
+            Densities of its best choice, if that needed them.
         """
-        best, is_searched = found.best, self.experiment.search.trials > 0
-        if found.timed_out or not is_searched:
-            return found
+        best, held_back = found.best, None
+        if found.timed_out or self.experiment.search.trials == 0:
+            return found, None
         started = time.perf_counter()
         if n_finalists := get_estimator(self.name).n_finalists():
-            best = best_finalist(self._final_objective, found.trials, n_finalists)
-        best = extend(self._objective, self._space[0], best)
-        return replace(found, best=best, seconds=found.seconds + time.perf_counter() - started)
+            judge = partial(self._judge, on_progress=on_progress)
+            best, held_back = best_finalist(judge, found.trials, n_finalists)
+        extended = extend(self._objective, self._space[0], best)
+        seconds = found.seconds + time.perf_counter() - started
+        is_judged = extended.parameters == best.parameters
+        return replace(found, best=extended, seconds=seconds), held_back if is_judged else None
 
     def finish(
         self,
         found: SearchResult,
-        on_progress: Callable[[str, int, int], None] = lambda *_: None,
+        held_back: HeldBack | None = None,
+        on_progress: _OnProgress = lambda *_: None,
     ) -> Outcome:
         """Fit the best choice to all but the held-out galaxies, calibrate and test it.
 
         Parameters
         ----------
-        found
+        found, held_back
             What `choose` returned.
         on_progress
             Called with what is fitted, how many steps are done, and how many there are.
         """
-        best = found.best
-        candidate = self._candidate({**self._space[1], **best.parameters, **best.tuned})
-        fold_steps = partial(on_progress, f"{self.name}, out of fold")
-        held_back = hold_back(candidate, self.samples, fold_steps)
+        candidate = self._candidate(found.best)
+        held_back = held_back or self._hold_back(found.best, on_progress)
         started = time.perf_counter()
         model = candidate.fit(self.samples.fitted, partial(on_progress, f"{self.name}, final fit"))
         fit_seconds = time.perf_counter() - started
@@ -134,16 +156,17 @@ class Family:
         return replace(outcome, search=found)
 
     def _objective(self, parameters: dict[str, Any], on_step: OnStep) -> Scored:
-        return self._score(parameters, on_step, in_full=False)
-
-    def _final_objective(self, parameters: Mapping[str, Any]) -> Scored:
-        return self._score(parameters, lambda _step, _loss: None, in_full=True)
-
-    def _score(self, parameters: Mapping[str, Any], on_step: OnStep, *, in_full: bool) -> Scored:
         train, validation = self.samples.train, self.samples.validation
-        candidate = self._candidate({**self._space[1], **parameters})
-        metric = self.experiment.search.metric
-        return candidate.trial(train, validation, metric, on_step, in_full=in_full)
+        candidate = self._with({**self._space[1], **parameters})
+        return candidate.trial(train, validation, self.experiment.search.metric, on_step)
+
+    def _judge(self, trial: Trial, on_progress: _OnProgress) -> tuple[float, HeldBack]:
+        held_back = self._hold_back(trial, on_progress)
+        return held_back.score(self.experiment.search.metric), held_back
+
+    def _hold_back(self, trial: Trial, on_progress: _OnProgress) -> HeldBack:
+        tell = partial(on_progress, f"{self.name}, trial {trial.number} out of fold")
+        return hold_back(self._candidate(trial), self.samples, tell)
 
     @property
     def _space(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -151,7 +174,10 @@ class Family:
         # One grid for all, whatever rows a fold happens to hold.
         return space, {"z_max": self.samples.z_max, "n_z": self.samples.n_z, **fixed}
 
-    def _candidate(self, parameters: dict[str, Any]) -> Candidate:
+    def _candidate(self, trial: Trial) -> Candidate:
+        return self._with({**self._space[1], **trial.parameters, **trial.tuned})
+
+    def _with(self, parameters: dict[str, Any]) -> Candidate:
         return Candidate(self.name, parameters, self.samples.survey, self.experiment.seed)
 
     @property

@@ -1,47 +1,52 @@
-"""Finalists: the best trials of a search, told apart by fits as large as the final one."""
+"""Finalists: the best trials of a search, told apart by how they do out of fold."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from photoz.environment import processors
-from photoz.trials import Scored, Trial
+from photoz.trials import Trial
 
 __all__ = ["best_finalist"]
 
+Made = TypeVar("Made")
+
 
 def best_finalist(
-    objective: Callable[[Mapping[str, Any]], Scored], trials: Sequence[Trial], n_finalists: int
-) -> Trial:
-    """The best of the first few trials by fits of full size.
+    judge: Callable[[Trial], tuple[float, Made]], trials: Sequence[Trial], n_finalists: int
+) -> tuple[Trial, Made]:
+    """The best of the first few trials by fits that leave out one fold after the other.
 
-    Trials are smaller than the fit that is made of the best of them, and scored on few galaxies.
+    Trials are smaller than the fit that is made of the best of them, and scored on the few
+    galaxies that the search has favoured them by.
 
     Parameters
     ----------
-    objective
-        Fits one choice of parameters in full, and scores it as the search does.
+    judge
+        Scores a trial, the lower the better, and returns what it has made for that.
     trials
         Trials of a search, at least one of them complete.
     n_finalists
-        How many of them, the best first, are fitted again.
+        How many of them, the best first, are judged.
 
     Returns
     -------
     Trial
-        The trial with what the fit of full size has tuned. Its value is that of the search.
+        The best by that score; of equal ones, the best of the search.
+    object
+        What was made to judge it.
     """
     complete = [trial for trial in trials if trial.state == "complete"]
-    finalists = sorted(complete, key=_in_search)[:n_finalists]
-    with ThreadPoolExecutor(processors()) as pool:
-        scores = list(pool.map(lambda trial: objective(trial.parameters), finalists))
-    finals = zip(finalists, scores, strict=True)
-    best, scored = min(finals, key=lambda final: _or_last(final[1].value))
-    return replace(best, tuned=scored.tuned)
+    first, *others = sorted(complete, key=_in_search)[:n_finalists]
+    lowest, made = judge(first)
+    best = first, made
+    for trial in others:
+        score, made = judge(trial)
+        # Only what belongs to the best is kept: densities of all galaxies are large.
+        if _or_last(score) < _or_last(lowest):
+            lowest, best = score, (trial, made)
+    return best
 
 
 def _in_search(trial: Trial) -> tuple[float, int]:

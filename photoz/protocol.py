@@ -93,8 +93,6 @@ class Candidate:
         validation: Sample,
         metric: str,
         on_step: OnStep,
-        *,
-        in_full: bool = False,
     ) -> Scored:
         """Score a cheaper fit to training rows, uncalibrated, on validation rows.
 
@@ -109,11 +107,8 @@ class Candidate:
             Name of the metric, the lower the better.
         on_step
             Called with the progress of the fit; may raise to end it.
-        in_full
-            Whether the fit is as large as the final one instead.
         """
-        cheaper = None if in_full else get_estimator(self.family).trial_parameters()
-        model = self.model(cheaper)
+        model = self.model(get_estimator(self.family).trial_parameters())
         validation = self.as_used(validation)
         _fit(model, train, validation=validation, on_step=on_step)
         pz = model.predict_pdf(validation.photometry, calibrated=False)
@@ -188,6 +183,16 @@ class HeldBack:
             folds=self.folds[first],
             sample=self.sample[first],
         )
+
+    def score(self, metric: str) -> float:
+        """Score as that of a trial, the lower the better.
+
+        Parameters
+        ----------
+        metric
+            Name of the metric.
+        """
+        return _score(metric, self.sample, self.pz)
 
 
 def hold_back(candidate: Candidate, samples: FittedSamples, tell: Tell | None = None) -> HeldBack:

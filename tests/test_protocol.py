@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+import photoz.family
 from photoz.blend import PhotozBlend, Pool
 from photoz.family import Family
 from photoz.features import PhotometricFeatures
 from photoz.metrics import log_loss
 from photoz.mock import make_mock_catalogue
+from photoz.pdf import RedshiftPDF
 from photoz.photometry import State
-from photoz.protocol import Candidate, add_conformal, calibrate, hold_back
+from photoz.protocol import Candidate, HeldBack, add_conformal, calibrate, hold_back
 from photoz.sample import Sample
 from photoz.samples import Samples
 from photoz.settings import Experiment
@@ -134,52 +136,60 @@ def test_galaxies_are_held_back_again_without_a_band_where_bands_may_be_missing(
 
 
 @pytest.mark.parametrize(
-    ("trials", "timed_out", "fits", "kept"),
-    [
-        (3, False, [(1000, True), (1500, True), (3000, False)], 1500),
-        (0, False, [], 1000),
-        (3, True, [], 1000),
-    ],
+    ("trials", "timed_out", "judged", "kept"),
+    [(3, False, [1000, 1500], 1500), (0, False, [], 1000), (3, True, [], 1000)],
 )
-def test_the_best_of_a_search_meet_again_in_full_unless_there_was_none_or_no_time(
-    samples, monkeypatch, trials, timed_out, fits, kept
+def test_the_best_of_a_search_meet_again_out_of_fold_unless_there_was_none_or_no_time(
+    samples, monkeypatch, trials, timed_out, judged, kept
 ):
-    """What wins is doubled once, in vain; of fits in full the larger are better here."""
-    tried = []
+    """What wins is doubled once, in vain; out of fold the larger are better here."""
+    made, doubled = {}, []
 
-    def fit(candidate, *_, in_full):
+    def fit_folds(candidate, samples, *_):
         updates = candidate.parameters["updates"]
-        tried.append((updates, in_full))
-        return Scored(-updates if in_full else 0.0)
+        made[updates] = held_back_with(samples, peak=updates / 1000)
+        return made[updates]
 
-    monkeypatch.setattr(Candidate, "trial", fit)
+    def fit_trial(candidate, *_):
+        doubled.append(candidate.parameters["updates"])
+        return Scored(0.0)
+
+    monkeypatch.setattr(photoz.family, "hold_back", fit_folds)
+    monkeypatch.setattr(Candidate, "trial", fit_trial)
     experiment = Experiment(name="mock", catalogue={"dataset": "sdss"}, search={"trials": trials})
     found = [
         Trial(number, "complete", {"updates": updates}, -1.0 + number / 10, 1.0)
         for number, updates in enumerate([1000, 1500])
     ]
-    chosen = Family("network", experiment, samples).choose(
+    chosen, held_back = Family("network", experiment, samples).choose(
         SearchResult(found[0], tuple(found), 1.0, timed_out)
     )
 
-    assert sorted(tried) == sorted(fits)
+    assert [*made] == judged
+    assert doubled == [2 * kept] * bool(judged)
     assert chosen.best.parameters["updates"] == kept
-    assert (chosen.seconds > 1.0) == bool(fits)
+    assert held_back is made.get(kept)
+    assert (chosen.seconds > 1.0) == bool(judged)
 
 
-def test_trial_of_full_size_is_the_final_fit(samples):
-    """A trial of the forest has 20 trees."""
-    train, validation = samples.train, samples.validation
-    wanted = candidate(n_trees=30)
-    model = wanted.model().fit(
-        train.photometry, train.z_spec, validation=(validation.photometry, validation.z_spec)
+def held_back_with(samples, peak):
+    """What `hold_back` returns, with p(z) that are the larger at the truth the higher the peak."""
+    held_back = HeldBack(
+        pz=RedshiftPDF.from_mixture(
+            np.linspace(0, 5, 501),
+            np.ones((N_GALAXIES, 1)),
+            samples.fitted.z_spec[:, np.newaxis],
+            np.full((N_GALAXIES, 1), 0.5 / peak),
+        ),
+        rows=np.arange(N_GALAXIES),
+        folds=samples.folds,
+        sample=samples.fitted,
+        n_complete=N_GALAXIES,
+        model=None,
+        unseen=np.arange(N_GALAXIES),
     )
-    pz = model.predict_pdf(validation.photometry)
-
-    found = wanted.trial(train, validation, "log_loss", lambda _step, _loss: None, in_full=True)
-
-    assert_allclose(found.value, log_loss(validation.z_spec, pz), rtol=1e-6)
-    assert found.tuned == model.estimator.tuned_
+    assert held_back.score("log_loss") == log_loss(samples.fitted.z_spec, held_back.pz)
+    return held_back
 
 
 def test_trial_is_scored_with_and_without_missing_bands(samples):
