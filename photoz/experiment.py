@@ -20,6 +20,7 @@ from photoz.estimators import get_estimator
 from photoz.family import Family
 from photoz.integrity import check_replaceable
 from photoz.outcome import Outcome, blend_families
+from photoz.progress import OnProgress
 from photoz.record import record, tracked_data
 from photoz.results import Results
 from photoz.samples import Samples, load_samples
@@ -31,9 +32,6 @@ from photoz.warm_start import warm_starts
 __all__ = ["OnProgress", "run"]
 
 logger = logging.getLogger(__name__)
-
-OnProgress = Callable[[str, int, int | None], None]
-"""Called with what is counted, how many are done and, if known, out of how many."""
 
 _BLEND = "blend"
 

@@ -15,6 +15,7 @@ from photoz.estimators.base import OnStep
 from photoz.extension import extend
 from photoz.finalists import best_finalist
 from photoz.outcome import Outcome, test_model
+from photoz.progress import OnProgress, Tell
 from photoz.protocol import (
     Candidate,
     HeldBack,
@@ -28,8 +29,6 @@ from photoz.search import Scored, SearchResult, Trial, search, study_name
 from photoz.settings import FLOORS, Experiment
 
 __all__ = ["Family"]
-
-_OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +84,13 @@ class Family:
         )
 
     def choose(
-        self, found: SearchResult, on_progress: _OnProgress = lambda *_: None
+        self, found: SearchResult, on_progress: OnProgress = lambda *_: None
     ) -> tuple[SearchResult, HeldBack | None]:
         """The search with the best choice that more than its trials can tell.
 
-        Where trials tell little, the first few are compared out of fold; the best is extended
-        where that pays. Neither is done where the time has run out or nothing is to be searched.
+        Where trials tell little, the best few are compared out of fold, or where there are many
+        galaxies on the validation galaxies; the best is extended where that pays. Neither is done
+        where the time has run out or nothing is to be searched.
 
         Parameters
         ----------
@@ -102,17 +102,17 @@ class Family:
         Returns
         -------
         SearchResult
-            The search.
+            The search, its `best` and `seconds` those of the choice.
         HeldBack or None
-            Densities of its best choice, if that needed them.
+            Densities of the best, if to choose it needed them.
         """
         best, held_back = found.best, None
         if found.timed_out or self.experiment.search.trials == 0:
             return found, None
         started = time.perf_counter()
         if n_finalists := get_estimator(self.name).n_finalists():
-            judge = partial(self._judge, on_progress=on_progress)
-            best, held_back = best_finalist(judge, found.trials, n_finalists)
+            tell = partial(on_progress, f"{self.name}, its best trials out of fold")
+            best, held_back = best_finalist(partial(self._judge, tell), found.trials, n_finalists)
         extended = extend(self._objective, self._space[0], best)
         seconds = found.seconds + time.perf_counter() - started
         is_judged = extended.parameters == best.parameters
@@ -122,7 +122,7 @@ class Family:
         self,
         found: SearchResult,
         held_back: HeldBack | None = None,
-        on_progress: _OnProgress = lambda *_: None,
+        on_progress: OnProgress = lambda *_: None,
     ) -> Outcome:
         """Fit the best choice to all but the held-out galaxies, calibrate and test it.
 
@@ -134,7 +134,9 @@ class Family:
             Called with what is fitted, how many steps are done, and how many there are.
         """
         candidate = self._candidate(found.best)
-        held_back = held_back or self._hold_back(found.best, on_progress)
+        if held_back is None:
+            tell = partial(on_progress, f"{self.name}, out of fold")
+            held_back = hold_back(candidate, self.samples, tell)
         started = time.perf_counter()
         model = candidate.fit(self.samples.fitted, partial(on_progress, f"{self.name}, final fit"))
         fit_seconds = time.perf_counter() - started
@@ -160,13 +162,9 @@ class Family:
         candidate = self._with({**self._space[1], **parameters})
         return candidate.trial(train, validation, self.experiment.search.metric, on_step)
 
-    def _judge(self, trial: Trial, on_progress: _OnProgress) -> tuple[float, HeldBack]:
-        held_back = self._hold_back(trial, on_progress)
+    def _judge(self, tell: Tell, trial: Trial) -> tuple[float, HeldBack]:
+        held_back = hold_back(self._candidate(trial), self.samples, tell)
         return held_back.score(self.experiment.search.metric), held_back
-
-    def _hold_back(self, trial: Trial, on_progress: _OnProgress) -> HeldBack:
-        tell = partial(on_progress, f"{self.name}, trial {trial.number} out of fold")
-        return hold_back(self._candidate(trial), self.samples, tell)
 
     @property
     def _space(self) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Finalists: the best trials of a search, told apart by how they do out of fold."""
+"""Finalists: the best trials of a search, told apart by densities of galaxies unseen by fits."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Made = TypeVar("Made")
 def best_finalist(
     judge: Callable[[Trial], tuple[float, Made]], trials: Sequence[Trial], n_finalists: int
 ) -> tuple[Trial, Made]:
-    """The best of the first few trials by fits that leave out one fold after the other.
+    """The best of the first few trials by a closer look than the search could afford.
 
-    Trials are smaller than the fit that is made of the best of them, and scored on the few
-    galaxies that the search has favoured them by.
+    Trials are smaller than the fit that is made of the best of them, and are scored on the
+    validation galaxies alone, which the search has favoured them by.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def best_finalist(
     trials
         Trials of a search, at least one of them complete.
     n_finalists
-        How many of them, the best first, are judged.
+        How many of them, the best first, are judged; equal parameters count once.
 
     Returns
     -------
@@ -37,16 +37,18 @@ def best_finalist(
     object
         What was made to judge it.
     """
-    complete = [trial for trial in trials if trial.state == "complete"]
-    first, *others = sorted(complete, key=_in_search)[:n_finalists]
-    lowest, made = judge(first)
-    best = first, made
+    finalists: list[Trial] = []
+    for trial in sorted((trial for trial in trials if trial.state == "complete"), key=_in_search):
+        if all(trial.parameters != other.parameters for other in finalists):
+            finalists.append(trial)
+    first, *others = finalists[:n_finalists]
+    lowest, best = judge(first), first
     for trial in others:
-        score, made = judge(trial)
-        # Only what belongs to the best is kept: densities of all galaxies are large.
-        if _or_last(score) < _or_last(lowest):
-            lowest, best = score, (trial, made)
-    return best
+        judged = judge(trial)
+        if _or_last(judged[0]) < _or_last(lowest[0]):
+            lowest, best = judged, trial
+        del judged  # densities of all galaxies are large, and the next ones are on their way
+    return best, lowest[1]
 
 
 def _in_search(trial: Trial) -> tuple[float, int]:

@@ -48,16 +48,18 @@ def linear_weights(at_truth: FloatArray, truth: Truth, n_steps: int = 300) -> Fl
 
 @dataclass(frozen=True, eq=False)
 class LogLinearFit:
-    """What the fit of log-linear weights needs to know of the members' densities.
+    """What the fit of a log-linear pool needs to know of the members' densities.
 
     Parameters
     ----------
-    log_factors
-        What is weighted: ln (p_k + ε) of each member less its maximum and, as the last, the
-        redshift in units of `z_scale`; shape ``(n_members + 1, n_galaxies, n_z)``.
-    log_ends
-        The same at the two points of the grid that enclose z_spec, shape
-        ``(n_members + 1, n_galaxies, 2)``.
+    log_density
+        ln (p_k + ε) less its maximum, shape ``(n_members, n_galaxies, n_z)``.
+    relative_z
+        What the tilt weighs: the points of the grid less their mean, in units of `z_scale`;
+        shape ``(n_z,)``.
+    ends
+        Both of these at the two points of the grid that enclose z_spec, `relative_z` as the
+        last; shape ``(n_members + 1, n_galaxies, 2)``.
     share
         Weight of these two points, both 0 beyond the grid; shape ``(n_galaxies, 2)``.
     truth
@@ -65,11 +67,13 @@ class LogLinearFit:
     step
         Distance between two points of the grid.
     z_scale
-        Standard deviation of the redshifts of the grid.
+        Standard deviation of the points of the grid: a tilt that is large in its units would lift
+        the little that ε leaves at the far end of a long grid, and is held back.
     """
 
-    log_factors: NDArray[np.float32]
-    log_ends: FloatArray
+    log_density: NDArray[np.float32]
+    relative_z: NDArray[np.float32]
+    ends: FloatArray
     share: FloatArray
     truth: Truth
     step: float
@@ -89,19 +93,21 @@ class LogLinearFit:
             ε of the pool (per unit redshift).
         """
         grid = pzs[0].z_grid
+        log_density = np.stack([np.log(pz.density + np.float32(epsilon)) for pz in pzs])
+        log_density -= log_density.max(axis=2, keepdims=True)
         z_scale = float(grid.std())
-        log_factors = np.empty((len(pzs) + 1, *pzs[0].density.shape), dtype=np.float32)
-        for k, pz in enumerate(pzs):
-            np.log(pz.density + np.float32(epsilon), out=log_factors[k])
-            log_factors[k] -= log_factors[k].max(axis=1, keepdims=True)
-        log_factors[-1] = (grid - grid.mean()) / z_scale
+        relative_z = ((grid - grid.mean()) / z_scale).astype(np.float32)
         cell, share = enclosing_points(grid, truth.z_spec)
         rows = np.arange(len(truth))[:, np.newaxis]
-        log_ends = log_factors[:, rows, cell].astype(np.float64)
-        return cls(log_factors, log_ends, share, truth, pzs[0].step, z_scale)
+        ends = np.concatenate([log_density[:, rows, cell], relative_z[cell][np.newaxis]])
+        return cls(
+            log_density, relative_z, ends.astype(np.float64), share, truth, pzs[0].step, z_scale
+        )
 
-    def weights(self, rows: NDArray[np.integer]) -> FloatArray:
-        """Weights of the best log score of some rows, nearer to equal ones the fewer they are.
+    def coefficients(self, rows: NDArray[np.integer]) -> FloatArray:
+        """Weights and tilt of the best log score of some rows.
+
+        The fewer they are, the nearer to equal weights and no tilt.
 
         Parameters
         ----------
@@ -113,28 +119,32 @@ class LogLinearFit:
         ndarray of shape (n_members + 1,)
             Weights of the members, then the tilt (per unit redshift).
         """
-        n_factors = len(self.log_factors)
-        flat = self.log_factors[:, rows].reshape(n_factors, -1)
-        ends, share, truth = self.log_ends[:, rows], self.share[rows], self.truth[rows]
-        n_members = n_factors - 1
+        n_members = len(self.log_density)
         before = np.array([1 / n_members] * n_members + [0.0])
         if len(rows) == 0:
             return before
+        flat = self.log_density[:, rows].reshape(n_members, -1)
+        ends, share, truth = self.ends[:, rows], self.share[rows], self.truth[rows]
         prior = 4 / len(rows)
 
-        def loss(weights: FloatArray) -> tuple[float, FloatArray]:
-            pooled = np.exp(weights.astype(np.float32) @ flat).reshape(len(rows), -1)
+        def loss(theta: FloatArray) -> tuple[float, FloatArray]:
+            *weights, tilt = theta.astype(np.float32)
+            pooled = (np.array(weights) @ flat).reshape(len(rows), -1)
+            pooled += tilt * self.relative_z
+            top = pooled.max(axis=1, keepdims=True)
+            pooled = np.exp(pooled - top)
             pooled[:, [0, -1]] *= 0.5
             norm = self.step * pooled.sum(axis=1, dtype=np.float64)
-            terms = share * np.exp(np.tensordot(weights, ends, axes=1)) / norm[:, np.newaxis]
+            terms = share * np.exp(np.tensordot(theta, ends, axes=1) - top) / norm[:, np.newaxis]
             density = terms.sum(axis=1)
             slope = truth.slope(density)
             pooled *= (slope * self.step / norm).astype(np.float32)[:, np.newaxis]
             terms *= (slope / np.maximum(density, TINY))[:, np.newaxis]
-            gradient = flat @ pooled.ravel() - np.tensordot(ends, terms, axes=2)
-            away = weights - before
+            expected = [*(flat @ pooled.ravel()), pooled.sum(axis=0) @ self.relative_z]
+            gradient = (expected - np.tensordot(ends, terms, axes=2)) / len(rows)
+            away = theta - before
             value = -truth.log_score(density).mean() + 0.5 * prior * away @ away
-            return float(value), gradient / len(rows) + prior * away
+            return float(value), gradient + prior * away
 
         found = minimize(
             loss,
@@ -144,6 +154,6 @@ class LogLinearFit:
             method="L-BFGS-B",
             options={"ftol": 1e-6},  # single precision cannot tell closer scores apart
         )
-        weights: FloatArray = found.x
-        weights[-1] /= self.z_scale
-        return weights
+        coefficients: FloatArray = found.x
+        coefficients[-1] /= self.z_scale
+        return coefficients

@@ -44,18 +44,33 @@ class Pool:
         ε of the log-linear pool (per unit redshift).
     tilt
         c of the log-linear pool (per unit redshift). A product loses what the tails of its
-        factors say of the mean; under the c of the best log score the mean redshift of n(z)
-        is right again, broad densities being moved more than narrow ones.
+        factors say of the mean; under the c of the best log score the mean redshift of all
+        galaxies together is right again, broad densities being moved more than narrow ones.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite, a weight negative, or a linear pool tilted.
 
     References
     ----------
     Genest & Zidek (1986), https://doi.org/10.1214/ss/1177013825
+    Csiszár (1975), https://doi.org/10.1214/aop/1176996454
     """
 
     kind: Literal["log", "linear"]
     weights: tuple[float, ...]
     epsilon: float = 0.0
     tilt: float = 0.0
+
+    def __post_init__(self) -> None:
+        numbers = np.array([*self.weights, self.epsilon, self.tilt])
+        if not np.isfinite(numbers).all() or (numbers[:-1] < 0).any():
+            msg = f"weights and ε must be finite and 0 or more, and the tilt finite, got {self}."
+            raise ValueError(msg)
+        if self.kind == "linear" and self.tilt != 0:
+            msg = f"a linear pool has no tilt, got {self.tilt}; leave it out."
+            raise ValueError(msg)
 
     @classmethod
     def fit(
@@ -72,8 +87,8 @@ class Pool:
         The log score of folds that a pool was not learned from chooses between the
         log-linear pool, the linear pool and the best member alone, among those that keep
         the mean redshift of n(z), if any does. A log-linear pool that does not keep it is
-        also tried with three quarters, half and a quarter of its weights, the rest those of
-        the best member alone; the first of these that keeps it is a candidate.
+        also tried with three quarters, half and a quarter of its weights and tilt, the rest
+        those of the best member alone; the first of these that keeps it is a candidate.
 
         Parameters
         ----------
@@ -127,7 +142,7 @@ class Pool:
             msg = f"expected densities of {len(self.weights)} members, got {len(pzs)}."
             raise ValueError(msg)
         used = [(pz, a) for pz, a in zip(pzs, self.weights, strict=True) if a > 0]
-        # Members that are all worse than nothing leave a flat density.
+        # Members that are all worse than nothing leave a density that is flat but for the tilt.
         used = used or [(pzs[0], 0.0)]
         first = used[0][0]
         if self.kind == "linear" and len(used) == 1:
@@ -227,13 +242,13 @@ def _log_linear(
     rows = rows[: _MAX_FIT_POINTS // len(pzs[0].z_grid)]
     epsilon = _FLAT_SHARE / float(pzs[0].z_grid[-1])
     fit = LogLinearFit.of([pz[rows] for pz in pzs], truth[rows], epsilon)
-    weights = fit.weights(np.arange(len(rows)))
-    parts = [fit.weights(np.flatnonzero(~mask[rows])) for mask in masks]
+    whole = fit.coefficients(np.arange(len(rows)))
+    parts = [fit.coefficients(np.flatnonzero(~mask[rows])) for mask in masks]
     alone = np.eye(len(pzs), len(pzs) + 1)[best]
     found: list[tuple[Pool, RedshiftPDF]] = []
     for share in _SHARES:
         pool, *drawn = (
-            _log_pool(share * own + (1 - share) * alone, epsilon) for own in (weights, *parts)
+            _log_pool(share * own + (1 - share) * alone, epsilon) for own in (whole, *parts)
         )
         pooled = _assemble(pzs, masks, drawn)
         keeps = _keeps_mean_redshift(pooled, truth)
@@ -244,9 +259,9 @@ def _log_linear(
     return found
 
 
-def _log_pool(weights: FloatArray, epsilon: float) -> Pool:
-    *of_members, tilt = weights.tolist()
-    return Pool("log", tuple(of_members), epsilon, tilt)
+def _log_pool(coefficients: FloatArray, epsilon: float) -> Pool:
+    *weights, tilt = coefficients.tolist()
+    return Pool("log", tuple(weights), epsilon, tilt)
 
 
 def _assemble(

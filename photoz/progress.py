@@ -9,10 +9,13 @@ from threading import Lock
 
 from photoz.estimators.base import OnStep
 
-__all__ = ["Tell", "steps_of"]
+__all__ = ["OnProgress", "Tell", "steps_of"]
 
 Tell = Callable[[int, int], None]
 """Called with how many steps are done, and how many there are."""
+
+OnProgress = Callable[[str, int, int | None], None]
+"""Called with what is counted, how many are done and, if known, out of how many."""
 
 
 @contextmanager

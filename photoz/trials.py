@@ -72,11 +72,12 @@ class SearchResult:
     Parameters
     ----------
     best
-        The complete trial of the lowest value.
+        The complete trial of the lowest value, or what a closer look preferred.
     trials
         All finished trials, in order.
     seconds
-        Wall time of the trials, those of earlier, interrupted processes included.
+        Wall time of the trials, those of earlier, interrupted processes included, and of that
+        look.
     timed_out
         Whether the time ran out before the trials did.
     importance

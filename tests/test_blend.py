@@ -344,6 +344,44 @@ def test_pool_survives_json():
     assert Pool.from_dict(json.loads(json.dumps(pool.to_dict()))) == pool
 
 
+def test_pools_of_before_the_tilt_have_none():
+    content = {"kind": "log", "weights": [0.4, 0.9], "epsilon": 5e-4}
+
+    assert Pool.from_dict(content) == Pool("log", (0.4, 0.9), 5e-4, tilt=0.0)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"weights": (0.5, -0.1)}, r"weights and ε must be finite and 0 or more"),
+        ({"weights": (0.5, np.nan)}, r"weights and ε must be finite and 0 or more"),
+        ({"epsilon": -1e-4}, r"weights and ε must be finite and 0 or more"),
+        ({"tilt": np.inf}, r"and the tilt finite, got Pool\(kind='log'"),
+        ({"kind": "linear"}, r"a linear pool has no tilt, got 0.3; leave it out"),
+    ],
+)
+def test_numbers_of_a_pool_are_checked(numbers, message):
+    given = {"kind": "log", "weights": (0.5, 0.5), "epsilon": 5e-4, "tilt": 0.3}
+
+    with pytest.raises(ValueError, match=message):
+        Pool(**{**given, **numbers})
+
+
+def test_the_tilt_does_not_fill_the_far_end_of_a_long_grid():
+    """Narrow p(z) that are all too low would have to be tilted much; the floor ε is everywhere."""
+    generator = np.random.default_rng(0)
+    grid, z_spec = np.linspace(0, 42, 4201), generator.uniform(0.5, 1.5, (1000, 1))
+    pzs = [
+        RedshiftPDF.from_mixture(grid, np.ones_like(z_spec), means, np.full_like(z_spec, 0.05))
+        for means in (generator.normal(z_spec - 0.01, 0.05) for _ in range(2))
+    ]
+    pool = Pool.fit(pzs, z_spec[:, 0])
+
+    assert pool.kind == "log"
+    assert pool.tilt > 0
+    assert pool.apply(pzs).cdf(3.0).min() > 0.998
+
+
 def test_members_must_predict_the_same_galaxies():
     pz = flat(10)
     other = RedshiftPDF.from_weights(np.linspace(0, 3, 201), np.ones((10, 201)))

@@ -1,6 +1,7 @@
 """The best trials of a search meet again out of fold."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -45,3 +46,12 @@ def test_the_better_trial_is_kept_where_folds_find_no_difference():
     judge, _ = judged({1: 0.0, 3: 0.0, 4: 0.0})
 
     assert best_finalist(judge, TRIALS, 3) == (TRIALS[3], "densities of 3")
+
+
+def test_equal_parameters_are_judged_once():
+    judge, asked = judged({0: 0.0, 1: 0.0, 3: 0.0})
+    twins = [trial(5, -1.95), *TRIALS[:4]]
+    twins[0] = replace(twins[0], parameters=TRIALS[3].parameters)
+
+    assert best_finalist(judge, twins, 3) == (TRIALS[3], "densities of 3")
+    assert asked == [3, 1, 0]

@@ -136,14 +136,19 @@ def test_galaxies_are_held_back_again_without_a_band_where_bands_may_be_missing(
 
 
 @pytest.mark.parametrize(
-    ("trials", "timed_out", "judged", "kept"),
-    [(3, False, [1000, 1500], 1500), (0, False, [], 1000), (3, True, [], 1000)],
+    ("trials", "timed_out", "gain", "judged", "doubled", "kept"),
+    [
+        (3, False, 0.0, [1000, 1500], [3000], 1500),
+        (3, False, 0.1, [1000, 1500], [3000, 6000, 12000, 24000], 24000),
+        (0, False, 0.0, [], [], 1000),
+        (3, True, 0.0, [], [], 1000),
+    ],
 )
 def test_the_best_of_a_search_meet_again_out_of_fold_unless_there_was_none_or_no_time(
-    samples, monkeypatch, trials, timed_out, judged, kept
+    samples, monkeypatch, trials, timed_out, gain, judged, doubled, kept
 ):
-    """What wins is doubled once, in vain; out of fold the larger are better here."""
-    made, doubled = {}, []
+    """Out of fold the larger are better here; what wins is doubled as long as that pays."""
+    made, tried = {}, []
 
     def fit_folds(candidate, samples, *_):
         updates = candidate.parameters["updates"]
@@ -151,8 +156,8 @@ def test_the_best_of_a_search_meet_again_out_of_fold_unless_there_was_none_or_no
         return made[updates]
 
     def fit_trial(candidate, *_):
-        doubled.append(candidate.parameters["updates"])
-        return Scored(0.0)
+        tried.append(candidate.parameters["updates"])
+        return Scored(-0.9 - gain * len(tried))
 
     monkeypatch.setattr(photoz.family, "hold_back", fit_folds)
     monkeypatch.setattr(Candidate, "trial", fit_trial)
@@ -166,15 +171,29 @@ def test_the_best_of_a_search_meet_again_out_of_fold_unless_there_was_none_or_no
     )
 
     assert [*made] == judged
-    assert doubled == [2 * kept] * bool(judged)
+    assert tried == doubled
     assert chosen.best.parameters["updates"] == kept
+    # Densities of what was not doubled yet belong to another network.
     assert held_back is made.get(kept)
     assert (chosen.seconds > 1.0) == bool(judged)
 
 
+def test_what_was_held_back_to_choose_is_not_made_again(samples, monkeypatch):
+    experiment = Experiment(name="mock", catalogue={"dataset": "sdss"})
+    trial = Trial(0, "complete", {"n_trees": 5, "augment.depth_scale": 0.0}, -1.0, 1.0)
+    held_back = hold_back(candidate(), samples)
+    monkeypatch.setattr(photoz.family, "hold_back", lambda *_: pytest.fail("made again"))
+
+    outcome = Family("forest", experiment, samples).finish(
+        SearchResult(trial, (trial,), 1.0, timed_out=False), held_back
+    )
+
+    assert outcome.held_back is held_back
+
+
 def held_back_with(samples, peak):
     """What `hold_back` returns, with p(z) that are the larger at the truth the higher the peak."""
-    held_back = HeldBack(
+    return HeldBack(
         pz=RedshiftPDF.from_mixture(
             np.linspace(0, 5, 501),
             np.ones((N_GALAXIES, 1)),
@@ -188,8 +207,21 @@ def held_back_with(samples, peak):
         model=None,
         unseen=np.arange(N_GALAXIES),
     )
-    assert held_back.score("log_loss") == log_loss(samples.fitted.z_spec, held_back.pz)
-    return held_back
+
+
+def test_what_is_held_back_is_scored_as_a_trial_is(samples):
+    """With bands left out, and redshifts of which some may be wrong."""
+    held_back = hold_back(candidate(**{"augment.band_dropout": 0.2}), samples)
+    z_spec = np.tile(samples.fitted.z_spec, 2)
+    sample = replace(held_back.sample, reliability=np.full(2 * N_GALAXIES, 0.9))
+    n_of_z = held_back.pz.n_of_z()
+    likelihood = 0.9 * held_back.pz.at(z_spec) + 0.1 * np.interp(
+        z_spec, held_back.pz.z_grid, n_of_z
+    )
+
+    assert held_back.score("log_loss") == pytest.approx(log_loss(z_spec, held_back.pz))
+    uncertain = replace(held_back, sample=sample).score("log_loss")
+    assert uncertain == pytest.approx(-np.log(likelihood).mean(), abs=0.02)
 
 
 def test_trial_is_scored_with_and_without_missing_bands(samples):

@@ -103,9 +103,10 @@ class CompiledModel:
 
 
 def _used(blend: PhotozBlend) -> tuple[list[PhotozModel], Weights]:
-    """Members that have a weight, and the weights."""
-    pairs = zip(blend.members.values(), blend.pool.weights, strict=True)
-    members, weights = zip(*((member, a) for member, a in pairs if a > 0), strict=True)
+    """Members that have a weight, one at least, and the weights."""
+    pairs = list(zip(blend.members.values(), blend.pool.weights, strict=True))
+    used = [(member, a) for member, a in pairs if a > 0] or pairs[:1]
+    members, weights = zip(*used, strict=True)
     share, epsilon = np.array(weights, dtype=np.float32), np.float32(blend.pool.epsilon)
     tilt = (blend.pool.tilt / np.log(2) * blend.z_grid).astype(np.float32)
     return [*members], Weights(blend.pool.kind == "log", share, epsilon, tilt)

@@ -49,8 +49,11 @@ def pool(members: tuple[Block, ...], n_rows: int, weights: Weights, block: Block
             n, low = take_support(members[k], row, p), members[k].support[row, 0]
             _add(pooled, low, p, n, block.step, weights, k)
         if weights.is_log:
+            top = pooled[0]
             for i in range(block.n_z):
-                pooled[i] = exp2(pooled[i])
+                top = max(top, pooled[i])
+            for i in range(block.n_z):
+                pooled[i] = exp2(pooled[i] - top)
             _keep_resolved(pooled, members, row, p, block.n_z)
     find_supports(block, n_rows)
 
