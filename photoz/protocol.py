@@ -219,14 +219,13 @@ def hold_back(candidate: Candidate, samples: FittedSamples, tell: Tell | None = 
     places = [np.flatnonzero(is_unseen[galaxy]) for _, is_unseen in fits]
 
     models = candidate.fit_folds([fitted for fitted, _ in fits], tell)
-    parts = [
-        model.predict_pdf(everyone.photometry[place], calibrated=False)
-        for model, place in zip(models, places, strict=True)
-    ]
-    order = np.argsort(np.concatenate(places))
-    place = np.concatenate(places)[order]
+    place = np.sort(np.concatenate(places))
+    density = np.empty((len(place), len(models[0].z_grid)), dtype=np.float32)
+    for model, own in zip(models, places, strict=True):
+        pz = model.predict_pdf(everyone.photometry[own], calibrated=False)
+        density[np.searchsorted(place, own)] = pz.density
     return HeldBack(
-        pz=RedshiftPDF.concatenate(parts)[order],
+        pz=RedshiftPDF(models[0].z_grid, density),
         rows=galaxy[place],
         folds=folds[galaxy[place]],
         sample=everyone[place],

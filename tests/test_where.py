@@ -1,6 +1,9 @@
 """Row filters: conditions select rows, and nothing else can be said with them."""
 
+import re
+
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
 
@@ -17,6 +20,9 @@ COLUMNS = {
     "hostid": np.ma.masked_array([2**60, 2**60 + 1, 2**60 + 1], mask=[False, False, True]),
     "clean": np.ma.masked_array([True, False, True], mask=[False, False, True]),
     "name": np.ma.masked_array(["a", "b", "b"], mask=[False, False, True]),
+    "count": np.array([2, 1, 255], dtype=np.uint8),
+    "few": np.ma.masked_array(np.array([1, 0, 1], dtype=np.uint8), mask=[False, False, True]),
+    "highest": np.array([2**60, 2**60 + 1, 2**64 - 1], dtype=np.uint64),
 }
 
 
@@ -49,6 +55,9 @@ COLUMNS = {
         ("zflag ** -1 < 0.3", [2]),
         ("zflag < 1e400", [0, 1, 2]),
         ("zflag < 99999999999999999999999999", [0, 1, 2]),
+        ("zflag in ()", []),
+        ("survey not in ()", [0, 1, 2]),
+        ("objid % 2 == 1", [1, 2]),
     ],
 )
 def test_a_condition_selects_rows(text, rows):
@@ -62,12 +71,19 @@ def test_a_condition_selects_rows(text, rows):
         ("hostid != 1152921504606846977", [0, 2]),
         ("hostid > 0", [0, 1]),
         ("0 < hostid < 1152921504606846977", [0]),
-        ("hostid - 1152921504606846976 < 1", [0]),
+        ("hostid - 1152921504606846970 > 0", [0, 1]),
         ("hostid in (1152921504606846977, 3)", [1]),
         ("hostid not in (1152921504606846977, 3)", [0, 2]),
         ("objid in [hostid]", [0, 1]),
         ("-1 * hostid < 0 or z < 0.6", [0, 1]),
-        ("1 / (hostid - 1152921504606846976) > 9", [0]),
+        ("-few <= 0", [0, 1]),
+        ("few - count < 0", [0, 1]),
+        ("few + 255 > 255", [0]),
+        ("1 / (few - 1) > 9", [0]),
+        ("few // few == 1", [0]),
+        ("few % few == 0", [0]),
+        ("few ** 2 != 1", [1, 2]),
+        ("clean + clean > 1", [0]),
         ("clean", [0]),
         ("not clean", [1]),
         ("not not clean", [0]),
@@ -82,6 +98,84 @@ def test_a_condition_selects_rows(text, rows):
 def test_missing_values_meet_no_condition_but_to_be_another(text, rows):
     """As NaN does; the integers beside them keep every digit."""
     assert_array_equal(np.flatnonzero(RowFilter(text)(COLUMNS)), rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("count - zflag < 0", [1]),
+        ("1 - count < 0", [0, 2]),
+        ("-count < 0", [0, 1, 2]),
+        ("count + count > 500", [2]),
+        ("count * count > 60000", [2]),
+        ("objid * 16 > 0", [0, 1, 2]),
+        ("objid * 16 - objid * 16 == 0", [0, 1, 2]),
+        ("highest - 1 > 0", [0, 1, 2]),
+        ("9223372036854775807 + zflag > 0", [0, 1, 2]),
+        ("good + good > 1", [0, 2]),
+        ("(zflag - 2) // (zflag - 2) == 1", [1, 2]),
+        ("(zflag - 2) % (zflag - 2) == 0", [1, 2]),
+        ("1 // (zflag - 2) > 1", [0]),
+    ],
+)
+def test_arithmetic_of_integers_neither_wraps_around_nor_hides_divisions_by_zero(text, rows):
+    assert_array_equal(np.flatnonzero(RowFilter(text)(COLUMNS)), rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        (f"highest in (1152921504606846977, {', '.join(str(4**k) for k in range(14))})", [1]),
+        (
+            f"highest not in (1152921504606846977, {', '.join(str(4**k) for k in range(14))})",
+            [0, 2],
+        ),
+        ("highest in (18446744073709551615, -1)", [2]),
+        ("highest in [objid]", [0, 1]),
+        ("objid in (1152921504606846977, 18446744073709551615)", [1]),
+        ("objid in (1152921504606846977, 0.5)", [1]),
+        ("objid in [highest, 5]", [0, 1, 2]),
+        ("hostid in (1152921504606846977, 18446744073709551615)", [1]),
+        ("count in (-1, 257, 255)", [2]),
+    ],
+)
+def test_integers_are_looked_up_by_every_digit(text, rows):
+    """Whatever the types of both sides, where numpy makes floats of them."""
+    assert_array_equal(np.flatnonzero(RowFilter(text)(COLUMNS)), rows)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not a",
+        "a and b",
+        "a or b",
+        "not (a and b)",
+        "not (a & b)",
+        "not (a or b)",
+        "not (a or not b)",
+        "not (a | ~b)",
+        "not (not a and not b)",
+        "a and b or not a and not b",
+        "not (a and b and a)",
+    ],
+)
+def test_missing_truth_values_follow_the_logic_of_three(text):
+    """Kleene's, as pandas has it: missing unless the known values decide."""
+    values = [True, False, None]
+    table = pd.DataFrame(
+        [(a, b) for a in values for b in values], columns=["a", "b"], dtype="boolean"
+    )
+    columns = {
+        name: np.ma.masked_array(table[name].fillna(value=True).to_numpy(bool), table[name].isna())
+        for name in table
+    }
+    words = {"and": "&", "or": "|", "not": "~"}
+    expected = table.eval(re.sub("and|or|not", lambda word: words[word.group()], text))
+
+    found = RowFilter(text)(columns)
+
+    assert_array_equal(found, expected.fillna(value=False).to_numpy(bool))
 
 
 def test_a_condition_knows_its_columns():
@@ -128,6 +222,8 @@ def test_other_python_is_no_condition(text):
         ("z in ('a', 'b')", "a comparison of text with numbers"),
         ("survey + 'x' == 'y'", "arithmetic with text"),
         ("-survey == 'y'", "arithmetic with text"),
+        ("zflag == (2, 3, 4)", "Python's 'tuple'"),
+        ("survey in ('sdss', 1)", "a comparison of text with numbers"),
         ("1 < 2", "no column"),
         ("-" * 1500 + "z < 2", "where: expected a condition on columns"),
     ],

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from photoz.columns import unmasked
 from photoz.errors import InputError
 
 __all__ = ["RowFilter"]
@@ -26,8 +27,6 @@ COMPARISONS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
-    ast.In: np.isin,
-    ast.NotIn: lambda value, options: ~np.isin(value, options),
 }
 ARITHMETIC: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
@@ -36,7 +35,7 @@ ARITHMETIC: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
-    ast.Pow: np.float_power,  # integers would wrap around
+    ast.Pow: np.float_power,
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
@@ -50,8 +49,11 @@ LOGIC: dict[type[ast.AST], Callable[..., Any]] = {
 }
 GRAMMAR = (
     *(ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Tuple, ast.List, ast.Load),
+    *(ast.In, ast.NotIn),
     *(*COMPARISONS, *ARITHMETIC, *LOGIC),
 )
+LARGEST = 9e18
+"""Size of a result to which 64 bits hold integers, less than 2**63 by more than is rounded off."""
 LONGEST = 2_000
 """Characters in a condition: more than people write, too few to exhaust the parser."""
 
@@ -63,7 +65,10 @@ class RowFilter:
     It may hold comparisons, ``and``, ``or``, ``not``, ``in``, arithmetic, numbers, text in
     quotes and names of columns; a name that is no Python name stands between backticks.
     A comparison with a missing value (NaN, None, masked) is false, but for ``!=`` and ``not in``;
-    a missing truth value is neither true nor false.
+    a missing truth value is neither true nor false, alone and under ``and``, ``or`` and ``not``.
+    Integers are compared by every digit. Arithmetic with them is that of float64, also where it
+    divides by 0; ``+ - * // %`` are exact if no integer is missing and no result beyond 9e18.
+    In arithmetic truth values are 0 and 1.
 
     Parameters
     ----------
@@ -127,7 +132,7 @@ class RowFilter:
         named = {name: _column(columns[column]) for name, column in self._names.items()}
         try:
             with np.errstate(all="ignore"):
-                mask = _truth(_value(self._tree, named))
+                mask = np.ma.filled(_truth(_value(self._tree, named)), fill_value=False)
         except (_NotAllowedError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise self._mistake(str(error)) from None
         if mask.ndim != 1:
@@ -169,22 +174,16 @@ def _value(node: ast.AST, named: Mapping[str, NDArray[Any]]) -> Any:  # noqa: AN
         value: Any = named[node.id]
     elif isinstance(node, ast.Constant):
         value = _constant(node.value)
-    elif isinstance(node, ast.Tuple | ast.List):
-        parts = [_value(part, named) for part in node.elts]
-        value = np.ma.array(parts) if any(map(np.ma.is_masked, parts)) else np.array(parts)
     elif isinstance(node, ast.Compare):
-        values = [_value(part, named) for part in (node.left, *node.comparators)]
+        values = [_value(node.left, named)]
+        for op, part in zip(node.ops, node.comparators, strict=True):
+            is_listed = isinstance(op, ast.In | ast.NotIn)
+            values.append(_options(part, named) if is_listed else _value(part, named))
         pairs = zip(node.ops, pairwise(values), strict=True)
         value = reduce(np.logical_and, [_compare(op, *pair) for op, pair in pairs])
     elif isinstance(node, ast.BoolOp):
-        value = reduce(
-            LOGIC[type(node.op)],
-            [
-                _truth(_value(p, named))
-                for p in ast.iter_child_nodes(node)
-                if isinstance(p, ast.expr)
-            ],
-        )
+        truths = [_value(part, named) for part in node.values]  # noqa: PD011 - no data frame
+        value = reduce(partial(_decide, node.op), truths)
     elif isinstance(node, ast.UnaryOp):
         value = _apply(node.op, _value(node.operand, named))
     elif isinstance(node, ast.BinOp):
@@ -206,16 +205,46 @@ def _constant(value: object) -> Any:  # noqa: ANN401 - any dtype
     return value if isinstance(value, str) else np.asarray(value)
 
 
+def _options(node: ast.expr, named: Mapping[str, NDArray[Any]]) -> list[Any]:
+    """Values that stand behind ``in``, each on its own; a column is one of them."""
+    parts = node.elts if isinstance(node, ast.Tuple | ast.List) else [node]
+    return [_value(part, named) for part in parts]
+
+
 def _compare(op: ast.cmpop, left: Any, right: Any) -> Any:  # noqa: ANN401 - any dtype
+    if isinstance(op, ast.In | ast.NotIn):
+        found = _is_in(left, right)
+        return ~found if isinstance(op, ast.NotIn) else found
+    _check_kinds(left, right)
+    # What is missing compares as NaN does.
+    missing = _missing(left) | _missing(right)
+    found = COMPARISONS[type(op)](_bare(left), _bare(right))
+    return found | missing if isinstance(op, ast.NotEq) else found & ~missing
+
+
+def _is_in(value: Any, options: Sequence[Any]) -> NDArray[np.bool_]:  # noqa: ANN401 - any dtype
+    """Whether each value is one of the options, of which some may be columns.
+
+    One after the other: numpy joins integers of two kinds, and integers and floats, as floats.
+    """
+    bare = np.asarray(_bare(value))
+    found = np.zeros(bare.shape, dtype=bool)
+    for option in options:
+        _check_kinds(value, option)
+        known = np.asarray(_bare(option))[~_missing(option)]
+        if bare.dtype.kind in "iu" and known.dtype.kind in "iu":
+            # What the type of the values cannot hold is none of them.
+            limits = np.iinfo(bare.dtype)
+            known = known[(known >= limits.min) & (known <= limits.max)].astype(bare.dtype)
+        found |= np.isin(bare, known)
+    found &= ~_missing(value)
+    return found
+
+
+def _check_kinds(left: Any, right: Any) -> None:  # noqa: ANN401 - any dtype
     if _is_text(left) != _is_text(right):
         msg = "a comparison of text with numbers"
         raise _NotAllowedError(msg)
-    is_listed = isinstance(op, ast.In | ast.NotIn)
-    options = np.ma.compressed(right) if is_listed and np.ma.is_masked(right) else right
-    # What is missing compares as NaN does.
-    missing = _missing(left) if is_listed else _missing(left) | _missing(right)
-    found = COMPARISONS[type(op)](_bare(left), _bare(options))
-    return found | missing if isinstance(op, ast.NotEq | ast.NotIn) else found & ~missing
 
 
 def _missing(value: Any) -> Any:  # noqa: ANN401 - any dtype
@@ -231,18 +260,35 @@ def _bare(value: Any) -> Any:  # noqa: ANN401 - any dtype
 
 
 def _apply(op: ast.AST, *values: Any) -> Any:  # noqa: ANN401 - any dtype
-    if isinstance(op, ast.BitAnd | ast.BitOr):
-        return LOGIC[type(op)](*map(_truth, values))
-    if isinstance(op, ast.Not | ast.Invert):
-        result = LOGIC[type(op)](*map(_truth, values))
-    elif any(_is_text(value) for value in values):
+    if type(op) in LOGIC:
+        return _decide(op, *values)
+    if any(_is_text(value) for value in values):
         msg = "arithmetic with text"
         raise _NotAllowedError(msg)
-    else:
-        # By the bare numbers: numpy's masked ones also hide what a division by 0 gives.
-        result = ARITHMETIC[type(op)](*map(np.ma.getdata, values))
-    missing = reduce(np.logical_or, map(_missing, values))
-    return np.ma.masked_array(result, missing) if missing.any() else result
+    return _calculate(op, *map(unmasked, values))
+
+
+def _decide(op: ast.AST, *values: Any) -> Any:  # noqa: ANN401 - masked or not
+    """Kleene's logic: what comes out is missing where the missing truth values decide it."""
+    truths = [_truth(value) for value in values]
+    low, high = (
+        LOGIC[type(op)](*(np.ma.filled(truth, fill_value=guess) for truth in truths))
+        for guess in (False, True)
+    )
+    return np.ma.masked_array(low, mask=low != high)
+
+
+def _calculate(op: ast.AST, *values: NDArray[Any]) -> Any:  # noqa: ANN401 - any dtype
+    """Arithmetic of float64, of integers exact if 64 bits hold them and what comes out."""
+    floats = [x.astype(np.float64) if x.dtype.kind in "iub" else x for x in values]
+    result = ARITHMETIC[type(op)](*floats)
+    is_whole = not isinstance(op, ast.Div | ast.Pow) and all(
+        x.dtype.kind in "iub" and int(x.max(initial=0)) < 2**63 for x in values
+    )
+    # A division by 0 leaves no number, and integers would hide it.
+    if not is_whole or not (np.abs(result) < LARGEST).all():
+        return result
+    return ARITHMETIC[type(op)](*(x.astype(np.int64) for x in values))
 
 
 def _is_text(value: Any) -> bool:  # noqa: ANN401 - any dtype
@@ -250,7 +296,8 @@ def _is_text(value: Any) -> bool:  # noqa: ANN401 - any dtype
 
 
 def _truth(value: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - any dtype
-    truth = np.ma.filled(value, fill_value=False)
+    """Truth values, masked where missing."""
+    truth = _column(value)
     if truth.dtype != bool:
         msg = "numbers or text where a comparison belongs (& and | need brackets around theirs)"
         raise _NotAllowedError(msg)
