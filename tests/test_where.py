@@ -1,7 +1,5 @@
 """Row filters: conditions select rows, and nothing else can be said with them."""
 
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -71,14 +69,13 @@ def test_a_condition_selects_rows(text, rows):
         ("hostid != 1152921504606846977", [0, 2]),
         ("hostid > 0", [0, 1]),
         ("0 < hostid < 1152921504606846977", [0]),
-        ("hostid - 1152921504606846970 > 0", [0, 1]),
+        ("hostid - 1152921504606840000 > 0", [0, 1]),
         ("hostid in (1152921504606846977, 3)", [1]),
         ("hostid not in (1152921504606846977, 3)", [0, 2]),
         ("objid in [hostid]", [0, 1]),
         ("-1 * hostid < 0 or z < 0.6", [0, 1]),
         ("-few <= 0", [0, 1]),
         ("few - count < 0", [0, 1]),
-        ("few + 255 > 255", [0]),
         ("1 / (few - 1) > 9", [0]),
         ("few // few == 1", [0]),
         ("few % few == 0", [0]),
@@ -103,14 +100,13 @@ def test_missing_values_meet_no_condition_but_to_be_another(text, rows):
 @pytest.mark.parametrize(
     ("text", "rows"),
     [
-        ("count - zflag < 0", [1]),
-        ("1 - count < 0", [0, 2]),
+        ("count - count * count < 0", [0, 2]),
         ("-count < 0", [0, 1, 2]),
         ("count + count > 500", [2]),
         ("count * count > 60000", [2]),
         ("objid * 16 > 0", [0, 1, 2]),
         ("objid * 16 - objid * 16 == 0", [0, 1, 2]),
-        ("highest - 1 > 0", [0, 1, 2]),
+        ("highest - 18446744073709551615 < 0", [0, 1]),
         ("9223372036854775807 + zflag > 0", [0, 1, 2]),
         ("good + good > 1", [0, 2]),
         ("(zflag - 2) // (zflag - 2) == 1", [1, 2]),
@@ -145,37 +141,34 @@ def test_integers_are_looked_up_by_every_digit(text, rows):
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "logic"),
     [
-        "not a",
-        "a and b",
-        "a or b",
-        "not (a and b)",
-        "not (a & b)",
-        "not (a or b)",
-        "not (a or not b)",
-        "not (a | ~b)",
-        "not (not a and not b)",
-        "a and b or not a and not b",
-        "not (a and b and a)",
+        ("not a", lambda a, _: ~a),
+        ("a and b", lambda a, b: a & b),
+        ("a or b", lambda a, b: a | b),
+        ("not (a and b)", lambda a, b: ~(a & b)),
+        ("~(a & b)", lambda a, b: ~(a & b)),
+        ("not (a or b)", lambda a, b: ~(a | b)),
+        ("not (a or not b)", lambda a, b: ~(a | ~b)),
+        ("not (a | ~b)", lambda a, b: ~(a | ~b)),
+        ("not (not a and not b)", lambda a, b: ~(~a & ~b)),
+        ("not (a and b and True)", lambda a, b: ~(a & b)),
+        ("not (a and b or b)", lambda a, b: ~(a & b | b)),
     ],
 )
-def test_missing_truth_values_follow_the_logic_of_three(text):
+def test_missing_truth_values_follow_the_logic_of_three(text, logic):
     """Kleene's, as pandas has it: missing unless the known values decide."""
     values = [True, False, None]
-    table = pd.DataFrame(
-        [(a, b) for a in values for b in values], columns=["a", "b"], dtype="boolean"
-    )
+    table = pd.DataFrame([(a, b) for a in values for b in values], columns=["a", "b"])
+    a, b = (table[name].astype("boolean") for name in "ab")
     columns = {
-        name: np.ma.masked_array(table[name].fillna(value=True).to_numpy(bool), table[name].isna())
-        for name in table
+        name: np.ma.masked_array(values.fillna(value=True).to_numpy(bool), values.isna())
+        for name, values in (("a", a), ("b", b))
     }
-    words = {"and": "&", "or": "|", "not": "~"}
-    expected = table.eval(re.sub("and|or|not", lambda word: words[word.group()], text))
 
     found = RowFilter(text)(columns)
 
-    assert_array_equal(found, expected.fillna(value=False).to_numpy(bool))
+    assert_array_equal(found, logic(a, b).fillna(value=False).to_numpy(bool))
 
 
 def test_a_condition_knows_its_columns():
