@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from photoz.columns import as_words, unmasked
+from photoz.columns import as_masked, as_words, unmasked
 from photoz.errors import InputError
 from photoz.metrics import (
     PIT_EVENTS,
@@ -226,11 +226,13 @@ def compare(
 
 
 def group_labels(groups: ArrayLike) -> NDArray[Any]:
-    """Labels of groups: objects as words, since long identities collapse as floats."""
-    if isinstance(groups, np.ma.MaskedArray) and np.ma.getmaskarray(groups).any():
-        groups = np.ma.masked_array(groups, dtype=object).filled(None)
-    labels = np.asarray(groups)
-    return as_words(labels) if labels.dtype == object else labels
+    """Labels of groups: objects as words, since long identities collapse as floats.
+
+    No hashes, of another order: this order decides which groups a seed draws.
+    """
+    labels = as_masked(groups)
+    has_objects = labels.dtype == object or np.ma.is_masked(labels)
+    return as_words(labels) if has_objects else np.ma.getdata(labels)
 
 
 class _Resampler:

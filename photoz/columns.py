@@ -12,7 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from photoz.errors import InputError
 
-__all__ = ["as_numbers", "as_words", "by_name", "missing_columns", "suggest", "unmasked"]
+__all__ = [
+    "as_masked",
+    "as_numbers",
+    "as_words",
+    "by_name",
+    "missing_columns",
+    "suggest",
+    "unmasked",
+]
 
 MISSING_WORDS = {"", "-", "--", "n/a", "na", "nan", "none", "null", "masked"}
 """Words that stand for no number where numbers are written as text."""
@@ -72,14 +80,12 @@ def as_numbers(values: Sequence[Any] | NDArray[Any], name: str) -> NDArray[np.fl
 def unmasked(values: ArrayLike) -> NDArray[Any]:
     """Plain array, with NaN (text and objects: None) in place of what is masked.
 
-    Masks are those of numpy and astropy. A unit is left out: what the numbers of a column mean
-    is for the survey to say, as it is where they come from a file.
+    Masks are as in `as_masked`. A unit is left out: what the numbers of a column mean is for the
+    survey to say, as it is where they come from a file.
     """
-    bare, mask = getattr(values, "unmasked", None), getattr(values, "mask", None)
-    if bare is not None and mask is not None:
-        values = np.ma.MaskedArray(np.asarray(bare), mask=np.asarray(mask))
+    values = as_masked(values)
     if not isinstance(values, np.ma.MaskedArray):
-        return np.asarray(values)
+        return values
     mask = np.ma.getmaskarray(values)
     if not mask.any():
         return np.asarray(values.data)
@@ -93,9 +99,34 @@ def unmasked(values: ArrayLike) -> NDArray[Any]:
     return numbers
 
 
+def as_masked(values: ArrayLike) -> NDArray[Any]:
+    """Numpy's masked array where there is a mask, of numpy or astropy, else a plain array.
+
+    A list may hold arrays of which some are masked.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        return values
+    if isinstance(values, list | tuple) and any(map(_has_mask, values)):
+        parts = [as_masked(part) for part in values]
+        mask = np.array([np.ma.getmaskarray(part) for part in parts])
+        return np.ma.MaskedArray(np.array([np.ma.getdata(part) for part in parts]), mask=mask)
+    if not _has_mask(values):
+        return np.asarray(values)
+    masked: Any = values
+    return np.ma.MaskedArray(np.asarray(masked.unmasked), mask=np.asarray(masked.mask))
+
+
+def _has_mask(values: object) -> bool:
+    if isinstance(values, np.ma.MaskedArray):
+        return True
+    return all(getattr(values, name, None) is not None for name in ("unmasked", "mask"))
+
+
 def as_words(values: NDArray[Any]) -> NDArray[np.str_]:
-    """Objects as text, ``unknown`` where there is none."""
-    words = ["unknown" if pd.isna(value) else str(value) for value in values.flat]
+    """Values as text, ``unknown`` where there is none."""
+    # As objects, so that integers keep every digit beside masked ones.
+    objects = unmasked(values.astype(object))
+    words = ["unknown" if pd.isna(value) else str(value) for value in objects.flat]
     return np.array(words, dtype=np.str_).reshape(values.shape)
 
 

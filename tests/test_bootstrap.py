@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.utils.masked import Masked
 from numpy.testing import assert_allclose
 
 from photoz import bootstrap
@@ -114,6 +115,8 @@ def test_a_single_group_leaves_the_galaxies_to_be_resampled(table):
     [
         lambda names: np.where(names == "9", None, names.astype(object)),
         lambda names: np.ma.masked_array(np.arange(N_GALAXIES) % 20 % 19 % 10, mask=names == "9"),
+        lambda names: Masked(np.where(names == "9", "3", names), mask=names == "9"),
+        lambda names: Masked(np.arange(N_GALAXIES) % 20 % 19 % 10, mask=names == "9"),
         lambda names: pd.Series(names, dtype="string").where(names != "9"),
     ],
 )
@@ -189,6 +192,24 @@ def test_losses_of_other_galaxies_cannot_be_compared(other):
 def test_losses_that_are_not_finite_cannot_be_compared(loss):
     with pytest.raises(InputError, match="losses must be finite, 1 of 3 galaxies have others"):
         compare(loss, [1.0, 1.0, 2.0])
+
+
+@pytest.mark.parametrize("masked", [np.ma.masked_array, Masked])
+@pytest.mark.parametrize("together", [list, tuple])
+def test_masked_losses_of_several_seeds_cannot_be_compared(masked, together):
+    seeds = together([masked(np.ones(3), mask=[0, k, 0]) for k in (0, 1)])
+
+    with pytest.raises(InputError, match="losses must be finite, 1 of 3 galaxies have others"):
+        compare(np.ones((2, 3)), seeds)
+
+
+def test_masked_groups_are_not_the_group_of_the_word_that_numpy_fills_in(table):
+    names = np.where(np.arange(N_GALAXIES) % 3 == 0, "?", "field")
+    hidden = np.ma.masked_array(names, mask=np.arange(N_GALAXIES) % 3 == 1)
+    apart = np.array(["a", "b", "c"])[[0, 2, 1]][np.arange(N_GALAXIES) % 3]
+
+    expected = compare(table.crps, table.crps**2, groups=apart, n_bootstrap=50)
+    assert compare(table.crps, table.crps**2, groups=hidden, n_bootstrap=50) == expected
 
 
 def test_no_resamples_are_refused(table):
