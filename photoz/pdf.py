@@ -133,10 +133,12 @@ class RedshiftPDF:
 
         Raises
         ------
-        InputError
-            If the parameters are not of one such shape.
+        ValueError
+            If the grid is not uniform from 0, the parameters are not of one such shape, or
+            one of them is not finite.
         """
-        grid = np.asarray(z_grid, dtype=np.float32)
+        grid = np.asarray(unmasked(z_grid), dtype=np.float64)
+        _check_grid(grid)
         parts = [unmasked(part) for part in (weights, means, sigmas)]
         if parts[0].ndim != 2 or len({part.shape for part in parts}) > 1:
             shapes = ", ".join(str(part.shape) for part in parts)
@@ -145,7 +147,7 @@ class RedshiftPDF:
                 f"{shapes}; those of a single galaxy are one row each: [weights]."
             )
             raise InputError(msg)
-        return cls.from_weights(z_grid, on_grid(grid, *parts))
+        return cls.from_weights(grid, on_grid(grid.astype(np.float32), *parts))
 
     @classmethod
     def from_quantiles(

@@ -90,6 +90,15 @@ def test_masked_weights_and_mixtures_are_no_numbers():
         RedshiftPDF.from_mixture(SMALL_GRID, np.ones((2, 9)), raw, np.ones((2, 9)))
 
 
+def test_a_grid_with_a_masked_point_is_none():
+    """NaN under the mask must not be blamed on the weights."""
+    grid = np.ma.masked_array(np.where(SMALL_GRID == 1, np.nan, SMALL_GRID), mask=SMALL_GRID == 1)
+    one = np.ones((1, 1))
+
+    with pytest.raises(ValueError, match="z_grid must rise uniformly from 0"):
+        RedshiftPDF.from_mixture(grid, one, one, one)
+
+
 def test_weights_are_not_changed():
     raw = np.full((1, 9), 4.0, dtype=np.float32)
     RedshiftPDF.from_weights(SMALL_GRID, raw)
