@@ -21,7 +21,7 @@ from photoz.pdf import FloatArray
 from photoz.photometry import State
 from photoz.sample import FittedSamples, Sample
 from photoz.settings import Experiment
-from photoz.split import check_parts, folds, split
+from photoz.split import add_counts, check_parts, folds, split
 from photoz.survey import Survey
 
 __all__ = ["Samples", "load_samples"]
@@ -161,8 +161,8 @@ def load_samples(experiment: Experiment, data: Path = Path("data")) -> Samples:
         test_id=tested.object_id,
         test_groups=parts.test_groups,
         survey=survey,
-        dropped=_add(parts.dropped, catalogue.dropped, official.dropped if official else {}),
-        implausible=_add(catalogue.implausible, official.implausible if official else {}),
+        dropped=add_counts(parts.dropped, catalogue.dropped, official.dropped if official else {}),
+        implausible=add_counts(catalogue.implausible, official.implausible if official else {}),
         sha256=_hash_files([*train_paths, *test_paths]),
         split_sha256=parts.sha256,
         is_simulated=is_simulated,
@@ -251,14 +251,6 @@ def _keep(experiment: Experiment, groups: NDArray[Any]) -> NDArray[np.bool_]:
     if share > 0:
         check_enough(int(is_kept.sum()))
     return is_kept
-
-
-def _add(*counts: dict[str, int]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for part in counts:
-        for reason, count in part.items():
-            total[reason] = total.get(reason, 0) + count
-    return {reason: count for reason, count in total.items() if count}
 
 
 def _hash_files(paths: Iterable[Path]) -> str:

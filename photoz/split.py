@@ -24,7 +24,7 @@ from photoz.identity import (
 from photoz.pdf import FloatArray
 from photoz.photometry import Photometry
 
-__all__ = ["Galaxies", "Split", "check_parts", "distinct_rows", "folds", "split"]
+__all__ = ["Galaxies", "Split", "add_counts", "check_parts", "distinct_rows", "folds", "split"]
 
 Rows = NDArray[np.intp]
 
@@ -169,7 +169,7 @@ def split(
         "validation": kept[~for_training & ~for_test],
         "test": kept[for_test] if official_test is None else official_rows,
     }
-    dropped = {reason: count for reason, count in dropped.items() if count}
+    dropped = add_counts(dropped)
     check_parts(parts, dropped)
     return Split(
         **parts,
@@ -181,24 +181,31 @@ def split(
     )
 
 
-def distinct_rows(galaxies: Galaxies, identity: Identity) -> tuple[Rows, dict[str, int]]:
+def distinct_rows(
+    galaxies: Galaxies, *, declared_ids: bool
+) -> tuple[Rows, Labels, dict[str, int]]:
     """Rows that `split` would not drop of a catalogue split at random, the others by reason.
 
     Parameters
     ----------
-    galaxies
-        The catalogue.
-    identity
-        Its identities.
+    galaxies, declared_ids
+        As in `split`.
 
     Returns
     -------
-    ndarray of shape (n_rows,), dict of int
-        Row numbers in ascending order, and how many rows are not among them.
+    ndarray of shape (n_rows,), ndarray of shape (n_rows,), dict of int
+        Row numbers in ascending order, their `Split.groups`, and how many rows are not among
+        them.
+
+    Raises
+    ------
+    InputError
+        If the catalogue has no redshifts.
     """
+    identity = _identity(galaxies, declared_ids)
     rows, dropped = _without_leaks(galaxies, identity, None, identity)
     rows, dropped[REPEAT] = _without_repeats(rows, galaxies, identity)
-    return rows, {reason: count for reason, count in dropped.items() if count}
+    return rows, identity.keys[rows], add_counts(dropped)
 
 
 def folds(groups: Labels, *, n_folds: int = 5, seed: int = 0) -> Rows:
@@ -324,6 +331,15 @@ def _sky_cells(ra: FloatArray | None, dec: FloatArray | None, cell_degrees: floa
     column = np.minimum(np.floor(np.mod(ra, 360) / 360 * n_ra), n_ra - 1)
     row = np.minimum(np.floor((np.sin(np.radians(dec)) + 1) / 2 * n_dec), n_dec - 1)
     return combine_labels([column.astype(np.uint64), row.astype(np.uint64)])
+
+
+def add_counts(*counts: Mapping[str, int]) -> dict[str, int]:
+    """Numbers of rows by reason, added up; reasons without rows are left out."""
+    total: dict[str, int] = {}
+    for part in counts:
+        for reason, count in part.items():
+            total[reason] = total.get(reason, 0) + count
+    return {reason: count for reason, count in total.items() if count}
 
 
 def check_parts(parts: Mapping[str, Rows], dropped: Mapping[str, int]) -> None:

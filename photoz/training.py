@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from photoz.blend import PhotozBlend, Pool
-from photoz.catalogue import Catalogue
+from photoz.catalogue import Catalogue, check_enough
 from photoz.columns import suggest
 from photoz.errors import InputError
 from photoz.estimators import get_estimator, registered_estimators
-from photoz.identity import identify, uniform
+from photoz.identity import uniform
 from photoz.model import FittedModel, PhotozModel
 from photoz.pdf import RedshiftPDF
 from photoz.protocol import Candidate, HeldBack, calibrate, default_parameters, hold_back
 from photoz.sample import FittedSamples, Sample
 from photoz.settings import FLOORS
-from photoz.split import distinct_rows, folds
+from photoz.split import add_counts, check_parts, distinct_rows, folds
 from photoz.survey import Survey
 
 __all__ = ["blend_models", "train_model"]
@@ -45,8 +45,9 @@ def train_model(
     Parameters
     ----------
     galaxies
-        Galaxies read for training. Photometric twins with another redshift and rows that
-        repeat an earlier one count once.
+        Galaxies read for training. As in an experiment, photometric twins under another id and
+        rows that repeat an earlier one are left out. Twins are known by three measured bands or
+        more, and so are repeats where the survey declares no id.
     survey
         The survey they were read with.
     families
@@ -65,13 +66,13 @@ def train_model(
     Raises
     ------
     InputError
-        If a family or a parameter is unknown.
+        If a family or a parameter is unknown, or too few galaxies are left.
     ModuleNotFoundError
         If a library that only fits need is missing.
     """
     given = parameters or {}
     _check_families([*families, *given])
-    samples, dropped = _samples(galaxies, seed)
+    samples, dropped = _samples(galaxies, survey, seed)
     survey = samples.with_depths(survey)
     models: dict[str, PhotozModel] = {}
     held_back: dict[str, HeldBack] = {}
@@ -89,7 +90,7 @@ def train_model(
         "seed": seed,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "n_fitted": len(samples.fitted),
-        "dropped": {**galaxies.dropped, **dropped},
+        "dropped": dropped,
     }
     return model
 
@@ -149,19 +150,23 @@ def _check_families(families: Sequence[str]) -> None:
         get_estimator(family).load_libraries()
 
 
-def _samples(galaxies: Catalogue, seed: int) -> tuple[FittedSamples, dict[str, int]]:
+def _samples(
+    galaxies: Catalogue, survey: Survey, seed: int
+) -> tuple[FittedSamples, dict[str, int]]:
     """What is fitted, and how many rows are not, by reason."""
-    z_spec = np.asarray(galaxies.z_spec, dtype=np.float64)
     # The twin of a galaxy under another id would sit in another fold and know its redshift.
-    identity = identify(galaxies.photometry, z_spec, None)
-    rows, dropped = distinct_rows(galaxies, identity)
-    keys = identity.keys[rows]
+    rows, keys, dropped = distinct_rows(galaxies, declared_ids=survey.id is not None)
+    galaxies = replace(galaxies[rows], dropped=add_counts(galaxies.dropped, dropped))
+    check_enough(galaxies)
+    is_validation = uniform(keys, f"split {seed}") < _VALIDATION
+    parts = {"train": rows[~is_validation], "validation": rows[is_validation]}
+    check_parts(parts, galaxies.dropped)
     samples = FittedSamples(
-        fitted=Sample(galaxies.photometry[rows], z_spec[rows]),
-        is_validation=uniform(keys, f"split {seed}") < _VALIDATION,
+        fitted=Sample(galaxies.photometry, np.asarray(galaxies.z_spec, dtype=np.float64)),
+        is_validation=is_validation,
         folds=folds(keys, seed=seed),
     )
-    return samples, dropped
+    return samples, galaxies.dropped
 
 
 def _candidate(

@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from photoz import training
 from photoz.blend import PhotozBlend
 from photoz.catalogue import from_columns, read
 from photoz.errors import InputError
 from photoz.metrics import cde_loss
 from photoz.mock import make_mock_catalogue
+from photoz.split import folds, split
 from photoz.survey import load_survey
 from photoz.training import train_model
 
@@ -64,12 +66,18 @@ def test_the_same_seed_gives_the_same_model(forest, galaxies, survey, new):
     assert again.provenance["n_fitted"] == len(galaxies)
 
 
-@pytest.mark.slow
-def test_photometric_twins_count_once(galaxies, survey):
+def measured_again(galaxies):
+    """Each galaxy a second time, of another flux in one band."""
     twice = galaxies[np.tile(np.arange(len(galaxies)), 2)]
     flux = twice.photometry.flux.copy()
-    flux[len(galaxies) :, 5] *= 1.01  # measured again in one band
-    twice = replace(twice, photometry=replace(twice.photometry, flux=flux))
+    flux[len(galaxies) :, 5] *= 1.01
+    return replace(twice, photometry=replace(twice.photometry, flux=flux))
+
+
+@pytest.mark.slow
+def test_photometric_twins_count_once(galaxies, survey):
+    twice = measured_again(galaxies)
+    twice = replace(twice, object_id=np.arange(len(twice)))
     model = train_model(twice, survey, ["forest"], {"forest": {**SMALL["forest"], "n_trees": 2}})
 
     assert model.provenance["n_fitted"] == len(galaxies)
@@ -77,15 +85,53 @@ def test_photometric_twins_count_once(galaxies, survey):
 
 @pytest.mark.slow
 def test_rows_that_repeat_an_earlier_one_are_left_out_and_counted(galaxies, survey):
-    """As in an experiment, whatever their ids."""
     rows = np.append(np.arange(len(galaxies)), [3, 3, 7])
-    again = replace(
-        galaxies[rows], object_id=np.arange(len(rows)), dropped={"no band observed": 2}
-    )
+    before = {"no band observed": 2, "repeat of an earlier row": 1}
+    again = replace(galaxies[rows], dropped=before)
     model = train_model(again, survey, ["forest"], {"forest": {**SMALL["forest"], "n_trees": 2}})
 
     assert model.provenance["n_fitted"] == len(galaxies)
-    assert model.provenance["dropped"] == {"no band observed": 2, "repeat of an earlier row": 3}
+    assert model.provenance["dropped"] == {"no band observed": 2, "repeat of an earlier row": 4}
+
+
+@pytest.mark.parametrize(("declared", "n_dropped"), [("object_id", 3), (None, 0)])
+def test_repeats_in_few_bands_are_known_by_their_ids(mock, survey, declared, n_dropped):
+    few = survey.model_copy(update={"bands": ("r", "i"), "id": declared})
+    galaxies = from_columns(mock.to_columns(), few, training=True)
+    rows = np.append(np.arange(len(galaxies)), [3, 3, 7])
+
+    samples, dropped = training._samples(galaxies[rows], few, 0)
+
+    assert sum(dropped.values()) == len(rows) - len(samples.fitted) == n_dropped
+
+
+def test_measurements_of_a_galaxy_are_in_the_fold_that_an_experiment_gives_them(galaxies, survey):
+    twice = measured_again(galaxies)
+
+    samples, dropped = training._samples(twice, survey, 5)
+
+    parts = split(twice, declared_ids=True, seed=5)
+    assert dropped == {}
+    np.testing.assert_array_equal(samples.folds, folds(parts.groups, seed=5))
+    np.testing.assert_array_equal(*np.split(samples.is_validation, 2))
+
+
+def test_a_rest_too_small_to_train_is_refused(galaxies, survey):
+    message = (
+        r"at least 50 usable rows, found 40 of 122; dropped: 2 no band observed; "
+        r"80 repeat of an earlier row"
+    )
+    few = replace(galaxies[np.arange(120) % 40], dropped={"no band observed": 2})
+
+    with pytest.raises(InputError, match=message):
+        train_model(few, survey, ["forest"], SMALL)
+
+
+def test_a_rest_without_validation_galaxies_is_refused(galaxies, survey):
+    one = replace(galaxies, object_id=np.full(len(galaxies), 8))
+
+    with pytest.raises(InputError, match=r"none in validation: 700 to train, 0 to validation"):
+        train_model(one, survey, ["forest"], SMALL)
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from photoz.catalogue.base import TableWriter, to_array
 from photoz.catalogue.files import Paths, find_files
-from photoz.catalogue.galaxies import Catalogue
+from photoz.catalogue.galaxies import Catalogue, check_enough
 from photoz.catalogue.reading import from_columns, read, read_known
 from photoz.catalogue.stream import Chunk, Place, Skipped, Source
 from photoz.catalogue.tables import column_names, find_columns, iterate, read_columns, write
@@ -26,6 +26,7 @@ __all__ = [
     "Skipped",
     "Source",
     "TableWriter",
+    "check_enough",
     "column_names",
     "find_columns",
     "find_files",

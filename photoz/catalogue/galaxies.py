@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from photoz.errors import InputError
 from photoz.photometry import Photometry
 
-__all__ = ["Catalogue", "known_rows", "reasons", "training_rows"]
+__all__ = ["Catalogue", "check_enough", "known_rows", "reasons", "training_rows"]
 
 FEWEST = 50
 """Training galaxies below which no model can be fitted, validated and tested."""
@@ -93,15 +93,9 @@ def known_rows(catalogue: Catalogue) -> Catalogue:
 
 def training_rows(catalogue: Catalogue, optional_bands: Collection[str]) -> Catalogue:
     """Rows to learn from, if there are enough of them and every band that must be is in use."""
-    n_rows, n_wanted = len(catalogue) + sum(catalogue.dropped.values()), len(catalogue)
+    n_wanted = len(catalogue)
     catalogue = known_rows(catalogue)
-    if len(catalogue) < FEWEST or 2 * len(catalogue) < n_wanted:
-        msg = (
-            f"expected at least {FEWEST} usable rows and half of all, found "
-            f"{len(catalogue)} of {n_rows}; dropped: {reasons(catalogue)}; "
-            "mend the catalogue or the survey."
-        )
-        raise InputError(msg)
+    check_enough(catalogue, n_wanted)
     unused = catalogue.photometry.unobserved_bands
     bands = [band for band in unused if band not in optional_bands]
     if bands:
@@ -111,6 +105,18 @@ def training_rows(catalogue: Catalogue, optional_bands: Collection[str]) -> Cata
         )
         raise InputError(msg)
     return catalogue
+
+
+def check_enough(catalogue: Catalogue, n_wanted: int = 0) -> None:
+    """Raise `InputError` if too few rows are left to train, or fewer than half of the wanted."""
+    if len(catalogue) < FEWEST or 2 * len(catalogue) < n_wanted:
+        n_rows = len(catalogue) + sum(catalogue.dropped.values())
+        msg = (
+            f"expected at least {FEWEST} usable rows{' and half of all' if n_wanted else ''}, "
+            f"found {len(catalogue)} of {n_rows}; dropped: {reasons(catalogue)}; "
+            "mend the catalogue or the survey."
+        )
+        raise InputError(msg)
 
 
 def reasons(catalogue: Catalogue) -> str:
