@@ -195,7 +195,7 @@ class _Run:
                 continue
             # An empty file tells nothing, and what is told is told once.
             if output.n_rows == 0 and len(item.table):
-                self.task.doubt(item, tell)
+                self.task.remark(item, tell)
             self.seconds["compute"] += seconds
             with self._timed("write"):
                 rows = output.conformed(table)

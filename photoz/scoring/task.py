@@ -147,13 +147,13 @@ class Task:
         # One batch: files of the same rows shall have the same bytes.
         return pa.table(columns, self._schema(columns, table.schema)).combine_chunks()
 
-    def doubt(self, chunk: Chunk, tell: Callable[[str], None]) -> None:
+    def remark(self, chunk: Chunk, tell: Callable[[str], None]) -> None:
         """Tell of columns that seem to hold something else than the survey says, or of no ids.
 
         Parameters
         ----------
         chunk
-            The first piece of a catalogue.
+            The first piece of a catalogue that has rows.
         tell
             Called with each column of which most values are implausible, and with what stands
             for ids that are not there.
