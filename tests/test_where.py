@@ -229,3 +229,16 @@ def test_a_condition_that_makes_no_sense_is_told(text, found):
 def test_a_power_of_large_numbers_takes_no_time():
     """Python's own integers would fill the memory."""
     assert RowFilter("zflag < 9 ** 9 ** 9 ** 9")(COLUMNS).all()
+
+
+def test_nothing_is_compared_with_what_stands_behind_in():
+    with pytest.raises(
+        InputError, match=r"found a comparison of what stands behind 'in' in 'a in"
+    ):
+        RowFilter("a in (1,) < 3")({"a": np.array([1, 2])})
+
+
+def test_comparisons_in_a_chain_hold_together():
+    keep = RowFilter("1 < a < 5 in (5, 6)")
+
+    assert_array_equal(keep({"a": np.array([1, 2, 5])}), [False, True, False])

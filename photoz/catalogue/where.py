@@ -8,12 +8,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from photoz.columns import unmasked
 from photoz.errors import InputError
@@ -168,19 +167,14 @@ def _names(tree: ast.expr) -> set[str]:
     return names
 
 
-def _value(node: ast.AST, named: Mapping[str, NDArray[Any]]) -> Any:  # noqa: ANN401 - any dtype
-    """Value of a part of a condition: an array, a number or a text."""
+def _value(node: ast.AST, named: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """Value of a part of a condition: a column, or an array of no dimension."""
     if isinstance(node, ast.Name):
-        value: Any = named[node.id]
+        value = named[node.id]
     elif isinstance(node, ast.Constant):
         value = _constant(node.value)
     elif isinstance(node, ast.Compare):
-        values = [_value(node.left, named)]
-        for op, part in zip(node.ops, node.comparators, strict=True):
-            is_listed = isinstance(op, ast.In | ast.NotIn)
-            values.append(_options(part, named) if is_listed else _value(part, named))
-        pairs = zip(node.ops, pairwise(values), strict=True)
-        value = reduce(np.logical_and, [_compare(op, *pair) for op, pair in pairs])
+        value = _chain(node, named)
     elif isinstance(node, ast.BoolOp):
         truths = [_value(part, named) for part in node.values]  # noqa: PD011 - no data frame
         value = reduce(partial(_decide, node.op), truths)
@@ -194,44 +188,58 @@ def _value(node: ast.AST, named: Mapping[str, NDArray[Any]]) -> Any:  # noqa: AN
     return value
 
 
-def _column(values: Any) -> NDArray[Any]:  # noqa: ANN401 - any dtype
+def _chain(node: ast.Compare, named: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+    """Comparisons of each part with the next one, all of them true."""
+    left, found = _value(node.left, named), np.array(True)
+    for op, part in zip(node.ops, node.comparators, strict=True):
+        if not isinstance(op, ast.In | ast.NotIn):
+            right = _value(part, named)
+            found = found & _compare(op, left, right)
+            left = right
+            continue
+        if part is not node.comparators[-1]:
+            msg = "a comparison of what stands behind 'in'"
+            raise _NotAllowedError(msg)
+        is_in = _is_in(left, _options(part, named))
+        found = found & (~is_in if isinstance(op, ast.NotIn) else is_in)
+    return found
+
+
+def _column(values: ArrayLike) -> NDArray[Any]:
     return values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
 
 
-def _constant(value: object) -> Any:  # noqa: ANN401 - any dtype
+def _constant(value: object) -> NDArray[Any]:
     """Constant as numpy has it: a power of Python's own integers could take for ever."""
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         value = float(value)
-    return value if isinstance(value, str) else np.asarray(value)
+    return np.asarray(value)
 
 
-def _options(node: ast.expr, named: Mapping[str, NDArray[Any]]) -> list[Any]:
+def _options(node: ast.expr, named: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
     """Values that stand behind ``in``, each on its own; a column is one of them."""
     parts = node.elts if isinstance(node, ast.Tuple | ast.List) else [node]
     return [_value(part, named) for part in parts]
 
 
-def _compare(op: ast.cmpop, left: Any, right: Any) -> Any:  # noqa: ANN401 - any dtype
-    if isinstance(op, ast.In | ast.NotIn):
-        found = _is_in(left, right)
-        return ~found if isinstance(op, ast.NotIn) else found
+def _compare(op: ast.cmpop, left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.bool_]:
     _check_kinds(left, right)
     # What is missing compares as NaN does.
     missing = _missing(left) | _missing(right)
-    found = COMPARISONS[type(op)](_bare(left), _bare(right))
+    found = np.asarray(COMPARISONS[type(op)](_bare(left), _bare(right)))
     return found | missing if isinstance(op, ast.NotEq) else found & ~missing
 
 
-def _is_in(value: Any, options: Sequence[Any]) -> NDArray[np.bool_]:  # noqa: ANN401 - any dtype
+def _is_in(value: NDArray[Any], options: Sequence[NDArray[Any]]) -> NDArray[np.bool_]:
     """Whether each value is one of the options, of which some may be columns.
 
     One after the other: numpy joins integers of two kinds, and integers and floats, as floats.
     """
-    bare = np.asarray(_bare(value))
+    bare = _bare(value)
     found = np.zeros(bare.shape, dtype=bool)
     for option in options:
         _check_kinds(value, option)
-        known = np.asarray(_bare(option))[~_missing(option)]
+        known = _bare(option)[~_missing(option)]
         if bare.dtype.kind in "iu" and known.dtype.kind in "iu":
             # What the type of the values cannot hold is none of them.
             limits = np.iinfo(bare.dtype)
@@ -241,25 +249,25 @@ def _is_in(value: Any, options: Sequence[Any]) -> NDArray[np.bool_]:  # noqa: AN
     return found
 
 
-def _check_kinds(left: Any, right: Any) -> None:  # noqa: ANN401 - any dtype
+def _check_kinds(left: NDArray[Any], right: NDArray[Any]) -> None:
     if _is_text(left) != _is_text(right):
         msg = "a comparison of text with numbers"
         raise _NotAllowedError(msg)
 
 
-def _missing(value: Any) -> Any:  # noqa: ANN401 - any dtype
+def _missing(value: NDArray[Any]) -> NDArray[np.bool_]:
     """Where integers and truth values are masked, or text is None; NaN is a number here."""
     mask = np.ma.getmaskarray(value)
     return mask | pd.isna(np.ma.getdata(value)) if _is_text(value) else mask
 
 
-def _bare(value: Any) -> Any:  # noqa: ANN401 - any dtype
+def _bare(value: NDArray[Any]) -> NDArray[Any]:
     """Plain array, with something to compare by where a value is missing."""
     bare = np.ma.getdata(value)
     return np.where(pd.isna(bare), "", bare) if _is_text(value) else bare
 
 
-def _apply(op: ast.AST, *values: Any) -> Any:  # noqa: ANN401 - any dtype
+def _apply(op: ast.AST, *values: NDArray[Any]) -> NDArray[Any]:
     if type(op) in LOGIC:
         return _decide(op, *values)
     if any(_is_text(value) for value in values):
@@ -268,7 +276,7 @@ def _apply(op: ast.AST, *values: Any) -> Any:  # noqa: ANN401 - any dtype
     return _calculate(op, *map(unmasked, values))
 
 
-def _decide(op: ast.AST, *values: Any) -> Any:  # noqa: ANN401 - masked or not
+def _decide(op: ast.AST, *values: NDArray[Any]) -> NDArray[Any]:
     """Kleene's logic: what comes out is missing where the missing truth values decide it."""
     truths = [_truth(value) for value in values]
     low, high = (
@@ -278,24 +286,24 @@ def _decide(op: ast.AST, *values: Any) -> Any:  # noqa: ANN401 - masked or not
     return np.ma.masked_array(low, mask=low != high)
 
 
-def _calculate(op: ast.AST, *values: NDArray[Any]) -> Any:  # noqa: ANN401 - any dtype
+def _calculate(op: ast.AST, *values: NDArray[Any]) -> NDArray[Any]:
     """Arithmetic of float64, of integers exact if 64 bits hold them and what comes out."""
     floats = [x.astype(np.float64) if x.dtype.kind in "iub" else x for x in values]
-    result = ARITHMETIC[type(op)](*floats)
+    result = np.asarray(ARITHMETIC[type(op)](*floats))
     is_whole = not isinstance(op, ast.Div | ast.Pow) and all(
         x.dtype.kind in "iub" and int(x.max(initial=0)) < 2**63 for x in values
     )
     # A division by 0 leaves no number, and integers would hide it.
     if not is_whole or not (np.abs(result) < LARGEST).all():
         return result
-    return ARITHMETIC[type(op)](*(x.astype(np.int64) for x in values))
+    return np.asarray(ARITHMETIC[type(op)](*(x.astype(np.int64) for x in values)))
 
 
-def _is_text(value: Any) -> bool:  # noqa: ANN401 - any dtype
-    return np.asarray(value).dtype.kind in "OSU"
+def _is_text(value: NDArray[Any]) -> bool:
+    return value.dtype.kind in "OSU"
 
 
-def _truth(value: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - any dtype
+def _truth(value: NDArray[Any]) -> NDArray[np.bool_]:
     """Truth values, masked where missing."""
     truth = _column(value)
     if truth.dtype != bool:
