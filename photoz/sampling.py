@@ -21,8 +21,11 @@ __all__ = ["LatePruner", "ReseededTPE", "is_hopeless", "parameter_importance"]
 _FEWEST_TO_TELL = 10
 # When a trial is given up, as chosen by experiments/benchmarks/pruner.py.
 _FEWEST_TO_JUDGE = 4
-_JUDGED_FROM = 0.4
-_GAIN_QUANTILE = 0.9
+_JUDGED_FROM = 0.25
+_GAIN_QUANTILE = 0.75
+_RANK = 3
+_RECENT = 3
+_FURTHER = 2
 
 
 class ReseededTPE(BaseSampler):
@@ -91,11 +94,12 @@ class LatePruner(BasePruner):
 def is_hopeless(curve: Mapping[int, float], complete: Sequence[Mapping[int, float]]) -> bool:
     """Whether even a good end would leave a trial behind the best ones.
 
-    Early losses tell fast fits from slow ones, not good from bad. So a trial is judged when
-    two fifths of the usual way lie behind it, by its lowest loss so far less what the trials
-    that went further gained from that step to their end (a gain that nine in ten of them stay
-    below): it is hopeless if that is above the second lowest loss at the end. That others had
-    lower ones on their way does not count: fits that learn their rows by heart rise again.
+    A trial is judged when a quarter of the usual way lies behind it, by its lowest recent loss
+    (of three reports, since the last one may be an outlier) less what it may yet gain: what the
+    trials that went further gained from that step to their end (three in four of them no more),
+    or twice what its last report gained, so that those that learn slowly have their time. It is
+    hopeless if that is above the third lowest loss at the end. Losses of longer ago do not
+    count, its own or others': fits that learn their rows by heart rise again.
 
     Parameters
     ----------
@@ -111,13 +115,17 @@ def is_hopeless(curve: Mapping[int, float], complete: Sequence[Mapping[int, floa
     longer = [other for other in complete if min(other) <= step < max(other)]
     if not longer or step < _JUDGED_FROM * np.median([max(other) for other in complete]):
         return False
-    gains = [max(_lowest(other, step) - _end(other), 0) for other in longer]
-    hoped = min(curve.values()) - float(np.quantile(gains, _GAIN_QUANTILE))
-    return hoped > sorted(map(_end, complete))[1]
+    gains = [_recent(other, step) - _end(other) for other in longer]
+    reached, before = _recent(curve, step), [at for at in curve if at < step]
+    gained = _recent(curve, max(before)) - reached if before else 0.0
+    hoped = reached - max(float(np.quantile(gains, _GAIN_QUANTILE)), _FURTHER * gained, 0.0)
+    return hoped > sorted(map(_end, complete))[_RANK - 1]
 
 
-def _lowest(curve: Mapping[int, float], step: int) -> float:
-    return min(loss for at, loss in curve.items() if at <= step)
+def _recent(curve: Mapping[int, float], step: int) -> float:
+    """Lowest of the last few losses up to a step."""
+    steps = sorted(at for at in curve if at <= step)
+    return min(curve[at] for at in steps[-_RECENT:])
 
 
 def _end(curve: Mapping[int, float]) -> float:

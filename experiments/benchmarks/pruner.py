@@ -43,7 +43,7 @@ def worst_quarter(losses: Losses, complete: Sequence[Losses]) -> bool:
 
 
 def extrapolated(share: float, quantile: float, rank: int, n_first: int) -> Rule:
-    """As `is_hopeless`, with other numbers: `rank` 0 compares with the best trial."""
+    """By the lowest loss ever and what others gained on it: `rank` 0 compares with the best."""
 
     def rule(losses: Losses, complete: Sequence[Losses]) -> bool:
         step = max(losses)
@@ -63,6 +63,7 @@ def extrapolated(share: float, quantile: float, rank: int, n_first: int) -> Rule
 RULES: dict[str, Rule] = {
     "worst quarter past half": worst_quarter,
     "is_hopeless": is_hopeless,
+    "90 % gain past .4, second": extrapolated(0.4, 0.9, 1, 4),
     "75 % gain past half, third": extrapolated(0.5, 0.75, 2, 3),
     "90 % gain past half, third": extrapolated(0.5, 0.9, 2, 3),
     "75 % gain past .25, best": extrapolated(0.25, 0.75, 0, 4),
@@ -71,7 +72,7 @@ RULES: dict[str, Rule] = {
 
 def as_reported(family: str, trial: Trial) -> Trial:
     """A trial with the reports that its family makes now."""
-    kept = {"forest": range(8, 21), "network": range(12, 21)}.get(family)
+    kept = {"forest": range(8, 21), "network": range(5, 21)}.get(family)
     curve = [point for point in trial["curve"] if kept is None or point[0] in kept]
     return {**trial, "curve": curve}
 

@@ -15,9 +15,8 @@ Device = Literal["auto", "cpu", "cuda"]
 PARTS = 20
 """Parts of a cycle, after which its progress is reported."""
 
-REPORTED = tuple(range(12, PARTS + 1))
-"""Parts after which there is a loss, by which hopeless trials are told: earlier, while the rate is
-high, those that learn fast look better than those that end well."""
+REPORTED = tuple(range(5, PARTS + 1))
+"""Parts after which there is a loss to tell hopeless trials by: none while the rate rises."""
 
 _WARM_UP = 0.25
 # Members whose activations bend alike err alike; these are evenly spread between two slopes.
