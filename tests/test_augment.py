@@ -112,6 +112,21 @@ def test_listed_errors_follow_the_square_of_a_uniform(galaxies):
     assert_allclose(ratio / np.nanmax(ratio, axis=1, keepdims=True), 1 + 0 * ratio)
 
 
+def test_hidden_noise_of_deeper_copies_is_that_share_of_the_geometric_mean_error(galaxies):
+    settings = {**OFF, "depth_scale": 3.0}
+    plain, original = copies(galaxies, **settings)
+    copy, _ = copies(galaxies, **{**settings, "noise_scale": 0.5})
+    usual = original.state == State.DETECTED
+    usual[200:300, 2] = False  # there the cap on the noise is below the error
+    unit = np.sqrt(original.flux_error * copy.flux_error)[usual]
+    listed = np.sqrt(copy.flux_error**2 - original.flux_error**2)[usual]
+    noise = (copy.flux - original.flux)[usual]
+
+    assert_array_equal(copy.flux_error, plain.flux_error)
+    scaled = noise / np.hypot(0.5 * unit, listed)
+    assert scaled.std() == pytest.approx(1, rel=4 / (2 * noise.size) ** 0.5)
+
+
 def test_without_noise_a_copy_is_the_original(galaxies):
     copy, original = copies(galaxies, **OFF)
 
