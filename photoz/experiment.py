@@ -209,7 +209,7 @@ class _Flow:
             on_trial=_on_trial(family, tracked, self.on_progress),
         )
         on_progress = self.on_progress or (lambda *_: None)
-        return family.finish(*family.choose(found, on_progress), on_progress)
+        return family.finish(family.choose(found, on_progress), on_progress)
 
     def blend(self, _tracked: EstimatorRun) -> Outcome:
         """Blend the estimators; not without one that failed, which would be another blend."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,8 @@ import photoz
 from photoz.estimators import get_estimator
 from photoz.estimators.base import OnStep
 from photoz.extension import extend
-from photoz.finalists import best_finalist
-from photoz.outcome import Outcome, test_model
+from photoz.finalists import judge_finalists
+from photoz.outcome import Fitted, Outcome, test_model
 from photoz.progress import OnProgress, Tell
 from photoz.protocol import (
     Candidate,
@@ -28,7 +28,26 @@ from photoz.samples import Samples
 from photoz.search import Scored, SearchResult, Trial, search, study_name
 from photoz.settings import FLOORS, Experiment
 
-__all__ = ["Family"]
+__all__ = ["Chosen", "Family"]
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What a family's fits are made of.
+
+    Parameters
+    ----------
+    found
+        The search, its `best` and `seconds` those of the choice.
+    held_back
+        Densities of the best, if to choose it needed them.
+    runners_up
+        The trials that were compared with the best, each with its densities.
+    """
+
+    found: SearchResult
+    held_back: HeldBack | None = None
+    runners_up: Sequence[tuple[Trial, HeldBack]] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +102,8 @@ class Family:
             on_trial=on_trial,
         )
 
-    def choose(
-        self, found: SearchResult, on_progress: OnProgress = lambda *_: None
-    ) -> tuple[SearchResult, HeldBack | None]:
-        """The search with the best choice that more than its trials can tell.
+    def choose(self, found: SearchResult, on_progress: OnProgress = lambda *_: None) -> Chosen:
+        """The best choice that more than the trials of a search can tell.
 
         Where trials tell little, the best few are compared out of fold, or where there are many
         galaxies on the validation galaxies; the best is extended where that pays. Neither is done
@@ -98,42 +115,36 @@ class Family:
             What `search` returned.
         on_progress
             Called as by `finish`.
-
-        Returns
-        -------
-        SearchResult
-            The search, its `best` and `seconds` those of the choice.
-        HeldBack or None
-            Densities of the best, if to choose it needed them.
         """
-        best, held_back = found.best, None
+        best, held_back, runners_up = found.best, None, []
         if found.timed_out or self.experiment.search.trials == 0:
-            return found, None
+            return Chosen(found)
         started = time.perf_counter()
         if n_finalists := get_estimator(self.name).n_finalists():
             tell = partial(on_progress, f"{self.name}, its best trials out of fold")
-            best, held_back = best_finalist(partial(self._judge, tell), found.trials, n_finalists)
+            judge = partial(self._judge, tell)
+            (best, held_back), *runners_up = judge_finalists(judge, found.trials, n_finalists)
         extended = extend(self._objective, self._space[0], best)
         seconds = found.seconds + time.perf_counter() - started
-        is_judged = extended.parameters == best.parameters
-        return replace(found, best=extended, seconds=seconds), held_back if is_judged else None
+        if extended.parameters != best.parameters:
+            held_back = None
+        return Chosen(replace(found, best=extended, seconds=seconds), held_back, runners_up)
 
     def finish(
         self,
-        found: SearchResult,
-        held_back: HeldBack | None = None,
+        chosen: Chosen,
         on_progress: OnProgress = lambda *_: None,
     ) -> Outcome:
         """Fit the best choice to all but the held-out galaxies, calibrate and test it.
 
         Parameters
         ----------
-        found, held_back
+        chosen
             What `choose` returned.
         on_progress
             Called with what is fitted, how many steps are done, and how many there are.
         """
-        candidate = self._candidate(found.best)
+        candidate, held_back = self._candidate(chosen.found.best), chosen.held_back
         if held_back is None:
             tell = partial(on_progress, f"{self.name}, out of fold")
             held_back = hold_back(candidate, self.samples, tell)
@@ -155,7 +166,19 @@ class Family:
             fit_seconds=fit_seconds,
             seed=self.experiment.seed,
         )
-        return replace(outcome, search=found)
+        runners_up = self._fit_runners_up(chosen, on_progress)
+        return replace(outcome, search=chosen.found, runners_up=runners_up)
+
+    def _fit_runners_up(self, chosen: Chosen, on_progress: OnProgress) -> tuple[Fitted, ...]:
+        """Final fits of what a blend pools beside the best; none where there is no such blend."""
+        if self.name not in self.experiment.blend_members:
+            return ()
+        tell = partial(on_progress, f"{self.name}, further fits for the blend")
+        fitted = self.samples.fitted
+        return tuple(
+            Fitted(self._candidate(trial).fit(fitted, tell), held_back)
+            for trial, held_back in chosen.runners_up
+        )
 
     def _objective(self, parameters: dict[str, Any], on_step: OnStep) -> Scored:
         train, validation = self.samples.train, self.samples.validation

@@ -8,15 +8,15 @@ from typing import TypeVar
 
 from photoz.trials import Trial
 
-__all__ = ["best_finalist"]
+__all__ = ["judge_finalists"]
 
 Made = TypeVar("Made")
 
 
-def best_finalist(
+def judge_finalists(
     judge: Callable[[Trial], tuple[float, Made]], trials: Sequence[Trial], n_finalists: int
-) -> tuple[Trial, Made]:
-    """The best of the first few trials by a closer look than the search could afford.
+) -> list[tuple[Trial, Made]]:
+    """The first few trials by a closer look than the search could afford, the best first.
 
     Trials are smaller than the fit that is made of the best of them, and are scored on the
     validation galaxies alone, which the search has favoured them by.
@@ -32,23 +32,17 @@ def best_finalist(
 
     Returns
     -------
-    Trial
-        The best by that score; of equal ones, the best of the search.
-    object
-        What was made to judge it.
+    list of (Trial, object)
+        The trials by that score, each with what was made to judge it; of equal ones, the better
+        of the search comes first.
     """
     finalists: list[Trial] = []
     for trial in sorted((trial for trial in trials if trial.state == "complete"), key=_in_search):
         if all(trial.parameters != other.parameters for other in finalists):
             finalists.append(trial)
-    first, *others = finalists[:n_finalists]
-    lowest, best = judge(first), first
-    for trial in others:
-        judged = judge(trial)
-        if _or_last(judged[0]) < _or_last(lowest[0]):
-            lowest, best = judged, trial
-        del judged  # densities of all galaxies are large, and the next ones are on their way
-    return best, lowest[1]
+    judged = [(trial, *judge(trial)) for trial in finalists[:n_finalists]]
+    judged.sort(key=lambda entry: _or_last(entry[1]))
+    return [(trial, made) for trial, _, made in judged]
 
 
 def _in_search(trial: Trial) -> tuple[float, int]:

@@ -17,7 +17,23 @@ from photoz.samples import Samples
 from photoz.search import SearchResult
 from photoz.training import blend_models
 
-__all__ = ["Outcome", "blend_families", "test_model"]
+__all__ = ["Fitted", "Outcome", "blend_families", "test_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fit to all but the held-out galaxies, and what its members of a blend are weighed by.
+
+    Parameters
+    ----------
+    model
+        The fit.
+    held_back
+        Uncalibrated densities of the fitted galaxies by fits that have not seen them.
+    """
+
+    model: FittedModel
+    held_back: HeldBack
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +60,8 @@ class Outcome:
         What each band is worth, for galaxies that a fit has not seen.
     search
         The trials; None for a blend, which has none.
+    runners_up
+        Fits with the next best parameters, which a blend pools as well.
     """
 
     name: str
@@ -55,6 +73,7 @@ class Outcome:
     fit_seconds: float
     importance: tuple[Importance, ...]
     search: SearchResult | None = None
+    runners_up: tuple[Fitted, ...] = ()
 
     @property
     def learning_curve(self) -> dict[int, float]:
@@ -130,7 +149,7 @@ def test_model(
 
 
 def blend_families(members: Mapping[str, Outcome], samples: Samples, seed: int) -> Outcome:
-    """Pool fitted models, calibrate the pool and test it.
+    """Pool fitted models and their runners-up, calibrate the pool and test it.
 
     Parameters
     ----------
@@ -142,15 +161,16 @@ def blend_families(members: Mapping[str, Outcome], samples: Samples, seed: int) 
         Seed of the bootstrap.
     """
     started = time.perf_counter()
+    fits = _pooled(members)
     model, held_back, validated = blend_models(
-        {name: member.model for name, member in members.items()},
-        {name: member.held_back for name, member in members.items()},
+        {name: fit.model for name, fit in fits.items()},
+        {name: fit.held_back for name, fit in fits.items()},
     )
     if samples.kept is not None:
         add_conformal(model, samples.kept)
     return test_model(
         "blend",
-        model.pool.to_dict(),
+        {"members": list(fits), **model.pool.to_dict()},
         model,
         held_back,
         validated,
@@ -158,6 +178,16 @@ def blend_families(members: Mapping[str, Outcome], samples: Samples, seed: int) 
         fit_seconds=time.perf_counter() - started,
         seed=seed,
     )
+
+
+def _pooled(members: Mapping[str, Outcome]) -> dict[str, Fitted]:
+    """Every fit of the families by its name in the blend: forest, network, network_2, ..."""
+    fits = {}
+    for name, member in members.items():
+        fits[name] = Fitted(member.model, member.held_back)
+        for place, runner_up in enumerate(member.runners_up, start=2):
+            fits[f"{name}_{place}"] = runner_up
+    return fits
 
 
 def _importance(held_back: HeldBack, samples: Samples, seed: int) -> tuple[Importance, ...]:

@@ -82,10 +82,11 @@ def _of_report(report: Path) -> dict[str, dict[str, Any]]:
 
 
 def _of_bundle(bundle: Path) -> dict[str, dict[str, Any]]:
-    return {
-        estimator_name(member.estimator): _parameters(member)
-        for member in single_models(load_model(bundle))
-    }
+    found: dict[str, dict[str, Any]] = {}
+    for member in single_models(load_model(bundle)):
+        # Runners-up of a family follow its best.
+        found.setdefault(estimator_name(member.estimator), _parameters(member))
+    return found
 
 
 def _parameters(model: PhotozModel) -> dict[str, Any]:

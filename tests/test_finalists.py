@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from photoz.finalists import best_finalist
+from photoz.finalists import judge_finalists
 from photoz.trials import Trial
 
 
@@ -31,7 +31,11 @@ def judged(scores):
 def test_folds_decide_among_the_three_best_of_a_search():
     judge, asked = judged({1: -2.5, 3: -2.4, 4: -2.6})
 
-    assert best_finalist(judge, TRIALS, 3) == (TRIALS[4], "densities of 4")
+    assert judge_finalists(judge, TRIALS, 3) == [
+        (TRIALS[4], "densities of 4"),
+        (TRIALS[1], "densities of 1"),
+        (TRIALS[3], "densities of 3"),
+    ]
     assert asked == [3, 1, 4]
 
 
@@ -39,13 +43,13 @@ def test_folds_decide_among_the_three_best_of_a_search():
 def test_a_trial_without_a_score_out_of_fold_comes_last(lost):
     judge, _ = judged({1: -2.5, 3: lost, 4: lost})
 
-    assert best_finalist(judge, TRIALS, 3) == (TRIALS[1], "densities of 1")
+    assert judge_finalists(judge, TRIALS, 3)[0] == (TRIALS[1], "densities of 1")
 
 
 def test_the_better_trial_is_kept_where_folds_find_no_difference():
     judge, _ = judged({1: 0.0, 3: 0.0, 4: 0.0})
 
-    assert best_finalist(judge, TRIALS, 3) == (TRIALS[3], "densities of 3")
+    assert judge_finalists(judge, TRIALS, 3)[0] == (TRIALS[3], "densities of 3")
 
 
 def test_equal_parameters_are_judged_once():
@@ -53,5 +57,5 @@ def test_equal_parameters_are_judged_once():
     twins = [trial(5, -1.95), *TRIALS[:4]]
     twins[0] = replace(twins[0], parameters=TRIALS[3].parameters)
 
-    assert best_finalist(judge, twins, 3) == (TRIALS[3], "densities of 3")
+    assert judge_finalists(judge, twins, 3)[0] == (TRIALS[3], "densities of 3")
     assert asked == [3, 1, 0]

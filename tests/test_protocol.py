@@ -8,10 +8,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import photoz.family
 from photoz.blend import PhotozBlend, Pool
-from photoz.family import Family
+from photoz.family import Chosen, Family
 from photoz.features import PhotometricFeatures
 from photoz.metrics import log_loss
 from photoz.mock import make_mock_catalogue
+from photoz.outcome import blend_families
 from photoz.pdf import RedshiftPDF
 from photoz.photometry import State
 from photoz.protocol import Candidate, HeldBack, add_conformal, calibrate, hold_back
@@ -166,16 +167,18 @@ def test_the_best_of_a_search_meet_again_out_of_fold_unless_there_was_none_or_no
         Trial(number, "complete", {"updates": updates}, -1.0 + number / 10, 1.0)
         for number, updates in enumerate([1000, 1500])
     ]
-    chosen, held_back = Family("network", experiment, samples).choose(
+    chosen = Family("network", experiment, samples).choose(
         SearchResult(found[0], tuple(found), 1.0, timed_out)
     )
 
     assert [*made] == judged
     assert tried == doubled
-    assert chosen.best.parameters["updates"] == kept
+    assert chosen.found.best.parameters["updates"] == kept
     # Densities of what was not doubled yet belong to another network.
-    assert held_back is made.get(kept)
-    assert (chosen.seconds > 1.0) == bool(judged)
+    assert chosen.held_back is made.get(kept)
+    assert (chosen.found.seconds > 1.0) == bool(judged)
+    runners_up = [(trial.parameters["updates"], made) for trial, made in chosen.runners_up]
+    assert runners_up == ([(1000, made[1000])] if judged else [])
 
 
 def test_what_was_held_back_to_choose_is_not_made_again(samples, monkeypatch):
@@ -185,10 +188,36 @@ def test_what_was_held_back_to_choose_is_not_made_again(samples, monkeypatch):
     monkeypatch.setattr(photoz.family, "hold_back", lambda *_: pytest.fail("made again"))
 
     outcome = Family("forest", experiment, samples).finish(
-        SearchResult(trial, (trial,), 1.0, timed_out=False), held_back
+        Chosen(SearchResult(trial, (trial,), 1.0, timed_out=False), held_back)
     )
 
     assert outcome.held_back is held_back
+
+
+def test_a_blend_pools_the_runners_up_of_its_members_as_well(samples):
+    found = [
+        Trial(number, "complete", {"n_trees": 5 + number, "augment.depth_scale": 0.0}, -1.0, 1.0)
+        for number in range(3)
+    ]
+    made = [hold_back(candidate(**trial.parameters), samples) for trial in found]
+    chosen = Chosen(
+        SearchResult(found[0], tuple(found), 1.0, timed_out=False),
+        made[0],
+        [*zip(found[1:], made[1:], strict=True)],
+    )
+    experiment = Experiment(name="mock", catalogue={"dataset": "sdss"})
+    alone = Experiment(
+        name="mock", catalogue={"dataset": "sdss"}, estimators={"forest": {}, "network": {}}
+    )
+
+    outcome = Family("forest", experiment, samples).finish(chosen)
+    blend = blend_families({"forest": outcome}, samples, 0)
+
+    trees = {name: member.estimator.n_trees for name, member in blend.model.members.items()}
+    assert trees == {"forest": 5, "forest_2": 6, "forest_3": 7}
+    assert blend.parameters["members"] == [*trees]
+    assert len(blend.parameters["weights"]) == 3
+    assert Family("forest", alone, samples).finish(chosen).runners_up == ()
 
 
 def held_back_with(samples, peak):

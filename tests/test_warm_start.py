@@ -2,6 +2,7 @@
 
 import json
 import logging
+from copy import deepcopy
 
 import pytest
 
@@ -95,6 +96,17 @@ def test_a_blend_gives_the_parameters_of_its_members(make, model, tmp_path):
     save_model(PhotozBlend({"forest": model}, pool), tmp_path / "blend")
 
     assert warm_starts(make("blend")).keys() == {"forest"}
+
+
+def test_a_blend_gives_the_parameters_of_a_member_and_not_of_its_runners_up(make, model, tmp_path):
+    runner_up = deepcopy(model)
+    runner_up.estimator.min_leaf = model.estimator.min_leaf + 1
+    members = {"forest": model, "forest_2": runner_up}
+    save_model(PhotozBlend(members, Pool("linear", (0.5, 0.5))), tmp_path / "blend")
+
+    (start,) = warm_starts(make("blend")).values()
+
+    assert start["min_leaf"] == model.estimator.min_leaf
 
 
 @pytest.mark.parametrize("source", ["nowhere", "results"])
