@@ -174,11 +174,12 @@ class Family:
         if self.name not in self.experiment.blend_members:
             return ()
         tell = partial(on_progress, f"{self.name}, further fits for the blend")
-        fitted = self.samples.fitted
-        return tuple(
-            Fitted(self._candidate(trial).fit(fitted, tell), held_back)
-            for trial, held_back in chosen.runners_up
-        )
+        fits = []
+        for trial, held_back in chosen.runners_up:
+            candidate = self._candidate(trial)
+            model = candidate.fit(self.samples.fitted, tell)
+            fits.append(Fitted(dict(candidate.parameters), model, held_back))
+        return tuple(fits)
 
     def _objective(self, parameters: dict[str, Any], on_step: OnStep) -> Scored:
         train, validation = self.samples.train, self.samples.validation

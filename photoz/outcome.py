@@ -22,16 +22,19 @@ __all__ = ["Fitted", "Outcome", "blend_families", "test_model"]
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A fit to all but the held-out galaxies, and what its members of a blend are weighed by.
+    """A fit to all but the held-out galaxies, and what a blend weighs it by.
 
     Parameters
     ----------
+    parameters
+        Parameters of the fit.
     model
         The fit.
     held_back
         Uncalibrated densities of the fitted galaxies by fits that have not seen them.
     """
 
+    parameters: dict[str, Any]
     model: FittedModel
     held_back: HeldBack
 
@@ -85,6 +88,7 @@ class Outcome:
     def entry(self, bundle: str | None, run_id: str | None) -> dict[str, Any]:
         """The estimator's part of ``report.json``."""
         found = self.search
+        others = [dict(fit.parameters) for fit in self.runners_up]
         return {
             "parameters": self.parameters,
             "validation": self.validation.metrics,
@@ -96,6 +100,7 @@ class Outcome:
             "timed_out": found.timed_out if found else False,
             "bundle": bundle,
             "mlflow_run_id": run_id,
+            **({"runners_up": others} if others else {}),
         }
 
 
@@ -184,7 +189,7 @@ def _pooled(members: Mapping[str, Outcome]) -> dict[str, Fitted]:
     """Every fit of the families by its name in the blend: forest, network, network_2, ..."""
     fits = {}
     for name, member in members.items():
-        fits[name] = Fitted(member.model, member.held_back)
+        fits[name] = Fitted(member.parameters, member.model, member.held_back)
         for place, runner_up in enumerate(member.runners_up, start=2):
             fits[f"{name}_{place}"] = runner_up
     return fits

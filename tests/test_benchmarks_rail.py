@@ -218,11 +218,28 @@ def test_one_fit_of_each_comes_before_any_second_one():
     assert seeds == [0] * 15 + [1] * 5 + [2] * 5 + [1] * 5 + [2] * 5
 
 
-def test_a_blend_follows_its_members():
-    tasks = our_tasks(["sdss-mgs"], n_seeds=2)
+def test_a_blend_follows_its_members(tmp_path):
+    tasks = our_tasks(["sdss-mgs"], n_seeds=2, results=tmp_path)
 
     assert [task.estimator for task in tasks[:4]] == ["forest", "boosting", "network", "blend"]
     assert [task.seed for task in tasks] == [0] * 4 + [1] * 4
+
+
+def test_a_blend_is_made_of_the_runners_up_as_well(tmp_path):
+    network = {"parameters": {"width": 96}, "runners_up": [{"width": 128}, {"width": 192}]}
+    blend = {"parameters": {"members": ["forest", "network", "network_2", "network_3"]}}
+    (tmp_path / "sdss-mgs").mkdir()
+    report = json.dumps({"estimators": {"network": network, "blend": blend}})
+    (tmp_path / "sdss-mgs" / "report.json").write_text(report)
+
+    tasks = our_tasks(["sdss-mgs"], n_seeds=2, results=tmp_path)[4:]
+    third, pooled = (task.command(tmp_path, tmp_path, n_trials=30) for task in tasks[-2:])
+
+    assert [task.estimator for task in tasks] == [*blend["parameters"]["members"], "blend"]
+    folder = str(tmp_path / "sdss-mgs" / "network_3" / "ours-1")
+    assert third[3:6] == ["network", "sdss-mgs", folder]
+    assert '--parameters={"width": 192}' in third
+    assert pooled[-1] == folder
 
 
 def write_search(build, parameters, n_trials):

@@ -217,6 +217,8 @@ def test_a_blend_pools_the_runners_up_of_its_members_as_well(samples):
     assert trees == {"forest": 5, "forest_2": 6, "forest_3": 7}
     assert blend.parameters["members"] == [*trees]
     assert len(blend.parameters["weights"]) == 3
+    others = outcome.entry("models/forest", None)["runners_up"]
+    assert [parameters["n_trees"] for parameters in others] == [6, 7]
     assert Family("forest", alone, samples).finish(chosen).runners_up == ()
 
 

@@ -118,7 +118,7 @@ def main() -> None:
         print(tables(given.sets, given.build))
         return
     theirs = [] if given.only == "ours" else rail_tasks(given.sets, given.seeds)
-    ours = [] if given.only == "rail" else our_tasks(given.sets, given.seeds)
+    ours = [] if given.only == "rail" else our_tasks(given.sets, given.seeds, given.results)
     # The models of finished experiments cost nothing, further seeds of ours the most.
     at_hand = [task for task in ours if task.seed == 0]
     tasks = [*at_hand, *theirs, *ours[len(at_hand) :]]

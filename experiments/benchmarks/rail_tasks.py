@@ -32,7 +32,8 @@ class Task:
     dataset
         Named set of galaxies.
     estimator
-        One of RAIL's estimators or of this package's families.
+        One of RAIL's estimators or of this package's families; ``network_2`` is a runner-up of
+        the network, for the blend.
     setting
         ``search`` looks for parameters; ``default``, ``searched`` and ``ours`` are fits.
     seed
@@ -75,7 +76,8 @@ class Task:
         python = [sys.executable, "-m"]
         if self.setting == "ours":
             module = [*python, "experiments.benchmarks.rail_ours"]
-            target = [self.estimator, self.dataset, folder, f"--seed={self.seed}"]
+            family, _ = _family(self.estimator)
+            target = [family, self.dataset, folder, f"--seed={self.seed}"]
             return [*module, *target, *self._source(build, results)]
         module = [*python, "experiments.benchmarks.rail_task"]
         if self.setting == "search":
@@ -100,9 +102,12 @@ class Task:
         if self.seed == 0:
             return [f"--bundle={results / self.dataset / estimators[self.estimator]['bundle']}"]
         if self.estimator != "blend":
-            return [f"--parameters={json.dumps(estimators[self.estimator]['parameters'])}"]
+            family, place = _family(self.estimator)
+            entry = estimators[family]
+            fits = [entry["parameters"], *entry.get("runners_up", [])]
+            return [f"--parameters={json.dumps(fits[place - 1])}"]
         members = [
-            Task(self.dataset, name, "ours", self.seed) for name in FAMILIES if name != "blend"
+            Task(self.dataset, name, "ours", self.seed) for name in _members(results, self.dataset)
         ]
         return ["--members", *(str(member.folder(build)) for member in members)]
 
@@ -130,22 +135,45 @@ def rail_tasks(datasets: Sequence[str], n_seeds: int) -> list[Task]:
     ]
 
 
-def our_tasks(datasets: Sequence[str], n_seeds: int) -> list[Task]:
+def our_tasks(datasets: Sequence[str], n_seeds: int, results: Path) -> list[Task]:
     """Fits of the families of this package, seed 0 first; each blend follows its members.
 
     Seed 0 is that of the finished experiments, whose models are there already.
+
+    Parameters
+    ----------
+    datasets
+        Named sets.
+    n_seeds
+        Fits of each.
+    results
+        Folder with a finished experiment per set.
     """
     return [
-        Task(dataset, family, "ours", seed)
+        Task(dataset, name, "ours", seed)
         for seed in range(n_seeds)
         for dataset in datasets
-        for family in FAMILIES
+        for name in (FAMILIES if seed == 0 else (*_members(results, dataset), "blend"))
     ]
 
 
 def settings(estimator: str) -> tuple[str, ...]:
     """Settings in which an estimator is fitted."""
     return ("default", "searched") if estimator in STAGES else ("ours",)
+
+
+def _members(results: Path, dataset: str) -> list[str]:
+    """Fits that the blend of a finished experiment pools; the families where there is none."""
+    report = results / dataset / "report.json"
+    entries = _read(report)["estimators"] if report.exists() else {}
+    parameters = entries.get("blend", {}).get("parameters", {})
+    return list(parameters.get("members", [name for name in FAMILIES if name != "blend"]))
+
+
+def _family(name: str) -> tuple[str, int]:
+    """Family of a fit, and its place among those: network_2 is the second network."""
+    family, _, place = name.partition("_")
+    return family, int(place or 1)
 
 
 def _read(path: Path) -> dict[str, Any]:
