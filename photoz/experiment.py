@@ -218,7 +218,8 @@ class _Flow:
             msg = f"the blend needs {', '.join(lacking)}, which failed."
             raise RuntimeError(msg)
         members = {name: self.results.outcomes[name] for name in wanted}
-        return blend_families(members, self.samples, self.experiment.seed)
+        on_progress = self.on_progress or (lambda *_: None)
+        return blend_families(members, self.samples, self.experiment.seed, on_progress)
 
     def finish(self) -> dict[str, Any]:
         """Crown the champion and write the results, if there are any."""

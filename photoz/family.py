@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from photoz.estimators import get_estimator
 from photoz.estimators.base import OnStep
 from photoz.extension import extend
 from photoz.finalists import judge_finalists
-from photoz.outcome import Fitted, Outcome, test_model
+from photoz.outcome import Outcome, RunnerUp, test_model
 from photoz.progress import OnProgress, Tell
 from photoz.protocol import (
     Candidate,
@@ -31,6 +31,10 @@ from photoz.settings import FLOORS, Experiment
 __all__ = ["Chosen", "Family"]
 
 
+# Raised with what changes the score of a trial under the same version and settings.
+_REVISION = 2
+
+
 @dataclass(frozen=True, eq=False)
 class Chosen:
     """What a family's fits are made of.
@@ -42,12 +46,12 @@ class Chosen:
     held_back
         Densities of the best, if to choose it needed them.
     runners_up
-        The trials that were compared with the best, each with its densities.
+        What the best was compared with, where a blend is to pool that as well.
     """
 
     found: SearchResult
     held_back: HeldBack | None = None
-    runners_up: Sequence[tuple[Trial, HeldBack]] = ()
+    runners_up: tuple[RunnerUp, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,14 +120,18 @@ class Family:
         on_progress
             Called as by `finish`.
         """
-        best, held_back, runners_up = found.best, None, []
+        best, held_back = found.best, None
+        runners_up: tuple[RunnerUp, ...] = ()
         if found.timed_out or self.experiment.search.trials == 0:
             return Chosen(found)
         started = time.perf_counter()
         if n_finalists := get_estimator(self.name).n_finalists():
             tell = partial(on_progress, f"{self.name}, its best trials out of fold")
             judge = partial(self._judge, tell)
-            (best, held_back), *runners_up = judge_finalists(judge, found.trials, n_finalists)
+            (best, held_back), *others = judge_finalists(judge, found.trials, n_finalists)
+            if self.name in self.experiment.blend_members:
+                runners_up = tuple(RunnerUp(self._candidate(one), made) for one, made in others)
+            del others  # densities of all galaxies are large
         extended = extend(self._objective, self._space[0], best)
         seconds = found.seconds + time.perf_counter() - started
         if extended.parameters != best.parameters:
@@ -166,20 +174,7 @@ class Family:
             fit_seconds=fit_seconds,
             seed=self.experiment.seed,
         )
-        runners_up = self._fit_runners_up(chosen, on_progress)
-        return replace(outcome, search=chosen.found, runners_up=runners_up)
-
-    def _fit_runners_up(self, chosen: Chosen, on_progress: OnProgress) -> tuple[Fitted, ...]:
-        """Final fits of what a blend pools beside the best; none where there is no such blend."""
-        if self.name not in self.experiment.blend_members:
-            return ()
-        tell = partial(on_progress, f"{self.name}, further fits for the blend")
-        fits = []
-        for trial, held_back in chosen.runners_up:
-            candidate = self._candidate(trial)
-            model = candidate.fit(self.samples.fitted, tell)
-            fits.append(Fitted(dict(candidate.parameters), model, held_back))
-        return tuple(fits)
+        return replace(outcome, search=chosen.found, runners_up=chosen.runners_up)
 
     def _objective(self, parameters: dict[str, Any], on_step: OnStep) -> Scored:
         train, validation = self.samples.train, self.samples.validation
@@ -215,6 +210,7 @@ class Family:
             {"metric": experiment.search.metric, "seed": experiment.seed},
             {"trials": get_estimator(self.name).trial_parameters()},
             photoz.__version__,
+            _REVISION,
             *([{"conformal": share}] if (share := experiment.calibration.conformal) else []),
             *([dict(self.warm_start)] if self.warm_start else []),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from photoz.cells import photometric_conditions
@@ -12,30 +13,28 @@ from photoz.evaluation import Evaluation, evaluate
 from photoz.importance import Importance, permutation_importance
 from photoz.model import FittedModel
 from photoz.pdf import RedshiftPDF
-from photoz.protocol import HeldBack, add_conformal
+from photoz.progress import OnProgress
+from photoz.protocol import Candidate, HeldBack, add_conformal
 from photoz.samples import Samples
 from photoz.search import SearchResult
 from photoz.training import blend_models
 
-__all__ = ["Fitted", "Outcome", "blend_families", "test_model"]
+__all__ = ["Outcome", "RunnerUp", "blend_families", "test_model"]
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
-    """A fit to all but the held-out galaxies, and what a blend weighs it by.
+class RunnerUp:
+    """Next to the best choice of a family's parameters; a blend fits and pools it as well.
 
     Parameters
     ----------
-    parameters
-        Parameters of the fit.
-    model
-        The fit.
+    candidate
+        The choice.
     held_back
         Uncalibrated densities of the fitted galaxies by fits that have not seen them.
     """
 
-    parameters: dict[str, Any]
-    model: FittedModel
+    candidate: Candidate
     held_back: HeldBack
 
 
@@ -64,7 +63,7 @@ class Outcome:
     search
         The trials; None for a blend, which has none.
     runners_up
-        Fits with the next best parameters, which a blend pools as well.
+        The next best choices of parameters, where a blend is to pool them.
     """
 
     name: str
@@ -76,7 +75,7 @@ class Outcome:
     fit_seconds: float
     importance: tuple[Importance, ...]
     search: SearchResult | None = None
-    runners_up: tuple[Fitted, ...] = ()
+    runners_up: tuple[RunnerUp, ...] = ()
 
     @property
     def learning_curve(self) -> dict[int, float]:
@@ -88,7 +87,7 @@ class Outcome:
     def entry(self, bundle: str | None, run_id: str | None) -> dict[str, Any]:
         """The estimator's part of ``report.json``."""
         found = self.search
-        others = [dict(fit.parameters) for fit in self.runners_up]
+        others = [dict(other.candidate.parameters) for other in self.runners_up]
         return {
             "parameters": self.parameters,
             "validation": self.validation.metrics,
@@ -153,8 +152,13 @@ def test_model(
     )
 
 
-def blend_families(members: Mapping[str, Outcome], samples: Samples, seed: int) -> Outcome:
-    """Pool fitted models and their runners-up, calibrate the pool and test it.
+def blend_families(
+    members: Mapping[str, Outcome],
+    samples: Samples,
+    seed: int,
+    on_progress: OnProgress = lambda *_: None,
+) -> Outcome:
+    """Fit the runners-up of families, pool all fits, calibrate the pool and test it.
 
     Parameters
     ----------
@@ -164,18 +168,26 @@ def blend_families(members: Mapping[str, Outcome], samples: Samples, seed: int) 
         The galaxies.
     seed
         Seed of the bootstrap.
+    on_progress
+        Called with the name of a runner-up that is fitted, how many steps are done, and how many
+        there are.
     """
     started = time.perf_counter()
-    fits = _pooled(members)
-    model, held_back, validated = blend_models(
-        {name: fit.model for name, fit in fits.items()},
-        {name: fit.held_back for name, fit in fits.items()},
-    )
+    models: dict[str, FittedModel] = {}
+    densities: dict[str, HeldBack] = {}
+    for family, member in members.items():
+        models[family], densities[family] = member.model, member.held_back
+        for place, other in enumerate(member.runners_up, start=2):
+            name = f"{family}_{place}"
+            tell = partial(on_progress, f"{name}, final fit for the blend")
+            models[name] = other.candidate.fit(samples.fitted, tell)
+            densities[name] = other.held_back
+    model, held_back, validated = blend_models(models, densities)
     if samples.kept is not None:
         add_conformal(model, samples.kept)
     return test_model(
         "blend",
-        {"members": list(fits), **model.pool.to_dict()},
+        {"pooled": list(model.members), **model.pool.to_dict()},
         model,
         held_back,
         validated,
@@ -183,16 +195,6 @@ def blend_families(members: Mapping[str, Outcome], samples: Samples, seed: int) 
         fit_seconds=time.perf_counter() - started,
         seed=seed,
     )
-
-
-def _pooled(members: Mapping[str, Outcome]) -> dict[str, Fitted]:
-    """Every fit of the families by its name in the blend: forest, network, network_2, ..."""
-    fits = {}
-    for name, member in members.items():
-        fits[name] = Fitted(member.parameters, member.model, member.held_back)
-        for place, runner_up in enumerate(member.runners_up, start=2):
-            fits[f"{name}_{place}"] = runner_up
-    return fits
 
 
 def _importance(held_back: HeldBack, samples: Samples, seed: int) -> tuple[Importance, ...]:

@@ -19,7 +19,7 @@ __all__ = ["LatePruner", "ReseededTPE", "is_hopeless", "parameter_importance"]
 
 # The best tenth of fewer trials is not even one.
 _FEWEST_TO_TELL = 10
-# When a trial is given up, as chosen by experiments/benchmarks/pruner.py.
+# When a trial is given up, as replays of whole searches chose it (experiments/NOTES.md).
 _FEWEST_TO_JUDGE = 4
 _JUDGED_FROM = 0.25
 _GAIN_QUANTILE = 0.75
@@ -95,11 +95,12 @@ def is_hopeless(curve: Mapping[int, float], complete: Sequence[Mapping[int, floa
     """Whether even a good end would leave a trial behind the best ones.
 
     A trial is judged when a quarter of the usual way lies behind it, by its lowest recent loss
-    (of three reports, since the last one may be an outlier) less what it may yet gain: what the
-    trials that went further gained from that step to their end (three in four of them no more),
-    or twice what its last report gained, so that those that learn slowly have their time. It is
-    hopeless if that is above the third lowest loss at the end. Losses of longer ago do not
-    count, its own or others': fits that learn their rows by heart rise again.
+    (of three reports, as far as there are, since the last one may be an outlier) less what it
+    may yet gain: what the trials that went further gained from that step to their end (three in
+    four of them no more), or twice what its last report gained on those before, so that those
+    that learn slowly have their time. It is hopeless if that is above the third lowest loss at
+    the end. Losses of longer ago do not count, its own or others': fits that learn their rows by
+    heart rise again.
 
     Parameters
     ----------

@@ -98,7 +98,7 @@ def train_model(
 def blend_models(
     models: Mapping[str, FittedModel], held_back: Mapping[str, HeldBack]
 ) -> tuple[PhotozBlend, HeldBack, RedshiftPDF]:
-    """Pool fitted models and calibrate the pool.
+    """Pool fitted models and calibrate the pool; those of no weight are left out.
 
     Parameters
     ----------
@@ -125,9 +125,11 @@ def blend_models(
         "reliability": first.sample.reliability,
     }
     pool = Pool.fit(*arguments, **weights)
-    unseen = PhotozBlend(_single({name: held_back[name].model for name in models}), pool)
+    used = [name for name, weight in zip(models, pool.weights, strict=True) if weight > 0]
+    pool = replace(pool, weights=tuple(weight for weight in pool.weights if weight > 0))
+    unseen = PhotozBlend(_single({name: held_back[name].model for name in used}), pool)
     pooled = replace(first, pz=Pool.cross_fit(*arguments, **weights), model=unseen)
-    blend = PhotozBlend(_single(models), pool)
+    blend = PhotozBlend(_single({name: models[name] for name in used}), pool)
     blend.calibration, validated = calibrate(blend.features, pooled)
     return blend, pooled, validated
 

@@ -227,7 +227,7 @@ def test_a_blend_follows_its_members(tmp_path):
 
 def test_a_blend_is_made_of_the_runners_up_as_well(tmp_path):
     network = {"parameters": {"width": 96}, "runners_up": [{"width": 128}, {"width": 192}]}
-    blend = {"parameters": {"members": ["forest", "network", "network_2", "network_3"]}}
+    blend = {"parameters": {"pooled": ["forest", "network", "network_2", "network_3"]}}
     (tmp_path / "sdss-mgs").mkdir()
     report = json.dumps({"estimators": {"network": network, "blend": blend}})
     (tmp_path / "sdss-mgs" / "report.json").write_text(report)
@@ -235,7 +235,7 @@ def test_a_blend_is_made_of_the_runners_up_as_well(tmp_path):
     tasks = our_tasks(["sdss-mgs"], n_seeds=2, results=tmp_path)[4:]
     third, pooled = (task.command(tmp_path, tmp_path, n_trials=30) for task in tasks[-2:])
 
-    assert [task.estimator for task in tasks] == [*blend["parameters"]["members"], "blend"]
+    assert [task.estimator for task in tasks] == [*blend["parameters"]["pooled"], "blend"]
     folder = str(tmp_path / "sdss-mgs" / "network_3" / "ours-1")
     assert third[3:6] == ["network", "sdss-mgs", folder]
     assert '--parameters={"width": 192}' in third

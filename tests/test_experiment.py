@@ -129,6 +129,19 @@ def test_trials_are_counted(report):
     assert counts == {"forest": 2, "boosting": 2, "network": 2, "trainz": 1, "knn": 1, "blend": 0}
 
 
+def test_the_blend_pools_the_second_best_network_as_well(report, folder):
+    pooled = report["estimators"]["blend"]["parameters"]["pooled"]
+    (second,) = report["estimators"]["network"]["runners_up"]
+    bundle = folder / "results" / report["estimators"]["blend"]["bundle"]
+
+    assert second["updates"] == 150
+    assert (
+        second["learning_rate"] != report["estimators"]["network"]["parameters"]["learning_rate"]
+    )
+    assert set(pooled) <= {"forest", "boosting", "network", "network_2"}
+    assert {path.name for path in (bundle / "members").iterdir()} == set(pooled)
+
+
 def test_test_predictions_are_those_of_the_bundles(report, folder, experiment):
     from photoz.bundle import load_model
 

@@ -12,7 +12,7 @@ from photoz.family import Chosen, Family
 from photoz.features import PhotometricFeatures
 from photoz.metrics import log_loss
 from photoz.mock import make_mock_catalogue
-from photoz.outcome import blend_families
+from photoz.outcome import RunnerUp, blend_families
 from photoz.pdf import RedshiftPDF
 from photoz.photometry import State
 from photoz.protocol import Candidate, HeldBack, add_conformal, calibrate, hold_back
@@ -177,8 +177,8 @@ def test_the_best_of_a_search_meet_again_out_of_fold_unless_there_was_none_or_no
     # Densities of what was not doubled yet belong to another network.
     assert chosen.held_back is made.get(kept)
     assert (chosen.found.seconds > 1.0) == bool(judged)
-    runners_up = [(trial.parameters["updates"], made) for trial, made in chosen.runners_up]
-    assert runners_up == ([(1000, made[1000])] if judged else [])
+    others = {it.candidate.parameters["updates"]: it.held_back for it in chosen.runners_up}
+    assert others == ({1000: made[1000]} if judged else {})
 
 
 def test_what_was_held_back_to_choose_is_not_made_again(samples, monkeypatch):
@@ -194,32 +194,65 @@ def test_what_was_held_back_to_choose_is_not_made_again(samples, monkeypatch):
     assert outcome.held_back is held_back
 
 
-def test_a_blend_pools_the_runners_up_of_its_members_as_well(samples):
-    found = [
-        Trial(number, "complete", {"n_trees": 5 + number, "augment.depth_scale": 0.0}, -1.0, 1.0)
-        for number in range(3)
-    ]
-    made = [hold_back(candidate(**trial.parameters), samples) for trial in found]
-    chosen = Chosen(
-        SearchResult(found[0], tuple(found), 1.0, timed_out=False),
-        made[0],
-        [*zip(found[1:], made[1:], strict=True)],
-    )
+@pytest.fixture(scope="module")
+def with_runners_up(samples):
+    """A forest and two of more trees, as a search leaves them."""
+    grid = {"z_max": samples.z_max, "n_z": samples.n_z}
+    candidates = [candidate(**grid, n_trees=n_trees) for n_trees in (5, 6, 7)]
+    made = [hold_back(it, samples) for it in candidates]
+    runners_up = tuple(map(RunnerUp, candidates[1:], made[1:]))
+    trial = Trial(0, "complete", {"n_trees": 5, "augment.depth_scale": 0.0}, -1.0, 1.0)
+    chosen = Chosen(SearchResult(trial, (trial,), 1.0, timed_out=False), made[0], runners_up)
     experiment = Experiment(name="mock", catalogue={"dataset": "sdss"})
-    alone = Experiment(
-        name="mock", catalogue={"dataset": "sdss"}, estimators={"forest": {}, "network": {}}
-    )
+    return Family("forest", experiment, samples).finish(chosen)
 
-    outcome = Family("forest", experiment, samples).finish(chosen)
-    blend = blend_families({"forest": outcome}, samples, 0)
+
+def test_a_blend_fits_and_pools_runners_up_as_well(samples, with_runners_up):
+    told = []
+
+    blend = blend_families(
+        {"forest": with_runners_up}, samples, 0, lambda what, *_: told.append(what)
+    )
 
     trees = {name: member.estimator.n_trees for name, member in blend.model.members.items()}
-    assert trees == {"forest": 5, "forest_2": 6, "forest_3": 7}
-    assert blend.parameters["members"] == [*trees]
-    assert len(blend.parameters["weights"]) == 3
-    others = outcome.entry("models/forest", None)["runners_up"]
+    assert trees.items() <= {"forest": 5, "forest_2": 6, "forest_3": 7}.items()
+    assert blend.parameters["pooled"] == [*trees]
+    assert len(blend.parameters["weights"]) == len(trees)
+    assert [*dict.fromkeys(told)] == [f"forest_{k}, final fit for the blend" for k in (2, 3)]
+    others = with_runners_up.entry("models/forest", None)["runners_up"]
     assert [parameters["n_trees"] for parameters in others] == [6, 7]
-    assert Family("forest", alone, samples).finish(chosen).runners_up == ()
+
+
+def test_members_without_weight_are_left_out_of_a_blend(samples, with_runners_up, monkeypatch):
+    """Whatever their densities are: here the pool is given."""
+    weights = Pool("linear", (0.25, 0.0, 0.75))
+    monkeypatch.setattr(Pool, "fit", lambda *_, **__: weights)
+
+    blend = blend_families({"forest": with_runners_up}, samples, 0)
+
+    photometry = samples.test.photometry
+    members = blend.model.members.values()
+    pzs = [member.predict_pdf(photometry, calibrated=False) for member in members]
+    expected = 0.25 * pzs[0].density + 0.75 * pzs[1].density
+    assert [*blend.model.members] == ["forest", "forest_3"]
+    assert blend.model.pool.weights == (0.25, 0.75)
+    assert_allclose(
+        blend.model.predict_pdf(photometry, calibrated=False).density, expected, rtol=1e-5
+    )
+
+
+def test_runners_up_are_kept_for_a_blend_alone(samples, monkeypatch):
+    monkeypatch.setattr(photoz.family, "hold_back", lambda *_: held_back_with(samples, peak=1.0))
+    monkeypatch.setattr(Candidate, "trial", lambda *_: Scored(0.0))
+    found = tuple(Trial(k, "complete", {"updates": 1000 + k}, -1.0, 1.0) for k in range(4))
+    result = SearchResult(found[0], found, 1.0, timed_out=False)
+    data = {"name": "mock", "catalogue": {"dataset": "sdss"}}
+    families = {"forest": {}, "network": {}}
+
+    for blend, n_runners_up in (({"blend": {}}, 2), ({}, 0)):
+        experiment = Experiment(**data, estimators={**families, **blend})
+        chosen = Family("network", experiment, samples).choose(result)
+        assert len(chosen.runners_up) == n_runners_up
 
 
 def held_back_with(samples, peak):

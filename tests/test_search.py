@@ -429,7 +429,7 @@ def test_losses_that_others_had_on_their_way_do_not_make_a_trial_hopeless(loss, 
 
 def test_losses_that_a_trial_had_long_ago_do_not_keep_it_from_being_hopeless():
     complete = [falling(end) for end in ENDS]
-    learned_by_heart = {step: 0.8 + 0.02 * step for step in range(40, 71, 5)}
+    learned_by_heart = {step: 0.5 + 0.02 * step for step in range(40, 71, 5)}
 
     assert is_hopeless(learned_by_heart, complete)
     assert not is_hopeless(until(50, learned_by_heart), complete)

@@ -167,7 +167,7 @@ def _members(results: Path, dataset: str) -> list[str]:
     report = results / dataset / "report.json"
     entries = _read(report)["estimators"] if report.exists() else {}
     parameters = entries.get("blend", {}).get("parameters", {})
-    return list(parameters.get("members", [name for name in FAMILIES if name != "blend"]))
+    return list(parameters.get("pooled", [name for name in FAMILIES if name != "blend"]))
 
 
 def _family(name: str) -> tuple[str, int]:

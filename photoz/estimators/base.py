@@ -166,7 +166,7 @@ class PhotozEstimator(RegressorMixin, BaseEstimator, ABC):
 
     @classmethod
     def n_finalists(cls) -> int:
-        """How many of the best trials are compared once more, and blended; 0 for none."""
+        """How many of the best trials are compared once more, all for a blend; 0 for none."""
         return 0
 
     @classmethod
