@@ -131,13 +131,12 @@ def test_trials_are_counted(report):
 
 def test_the_blend_pools_the_second_best_network_as_well(report, folder):
     pooled = report["estimators"]["blend"]["parameters"]["pooled"]
+    best = report["estimators"]["network"]["parameters"]
     (second,) = report["estimators"]["network"]["runners_up"]
     bundle = folder / "results" / report["estimators"]["blend"]["bundle"]
 
     assert second["updates"] == 150
-    assert (
-        second["learning_rate"] != report["estimators"]["network"]["parameters"]["learning_rate"]
-    )
+    assert second["learning_rate"] != best["learning_rate"]
     assert set(pooled) <= {"forest", "boosting", "network", "network_2"}
     assert {path.name for path in (bundle / "members").iterdir()} == set(pooled)
 

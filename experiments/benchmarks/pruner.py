@@ -2,8 +2,8 @@
 
 python experiments/benchmarks/pruner.py FOLDER [N_ORDERS]
 
-FOLDER is that of record_trials.py. Printed is the share of the CPU seconds that a rule saves,
-and how much worse in log loss are the best trial and the mean of the best three that it leaves: with
+FOLDER is that of record_trials.py. Printed is the share of the CPU seconds that a rule saves, and
+how much worse in log loss the best trial and the mean of the best three are that it leaves: with
 the trials in their order, and the mean over random orders.
 """
 
@@ -111,9 +111,7 @@ def main() -> None:
         for name, rule in RULES.items():
             shuffled = [replay([trials[i] for i in order], rule) for order in orders]
             means = (replay(trials, rule), np.mean(shuffled, axis=0))
-            figures = "   ".join(
-                f"{saved:.2f} {one:.4f} {three:.4f}" for saved, one, three in means
-            )
+            figures = "   ".join("{:.2f} {:.4f} {:.4f}".format(*mean) for mean in means)
             print(f"{file.stem:18} {name:27} {figures}", flush=True)
 
 
