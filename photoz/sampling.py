@@ -21,6 +21,7 @@ __all__ = ["LatePruner", "ReseededTPE", "is_hopeless", "parameter_importance"]
 _FEWEST_TO_TELL = 10
 # When a trial is given up, as replays of whole searches chose it (experiments/NOTES.md).
 _FEWEST_TO_JUDGE = 4
+_FEWEST_REPORTS = 2
 _JUDGED_FROM = 0.25
 _GAIN_QUANTILE = 0.75
 _RANK = 3
@@ -98,9 +99,9 @@ def is_hopeless(curve: Mapping[int, float], complete: Sequence[Mapping[int, floa
     (of three reports, as far as there are, since the last one may be an outlier) less what it
     may yet gain: what the trials that went further gained from that step to their end (three in
     four of them no more), or twice what its last report gained on those before, so that those
-    that learn slowly have their time. It is hopeless if that is above the third lowest loss at
-    the end. Losses of longer ago do not count, its own or others': fits that learn their rows by
-    heart rise again.
+    that learn slowly have their time; so a first report is not judged. It is hopeless if that is
+    above the third lowest loss at the end. Losses of longer ago do not count, its own or others':
+    fits that learn their rows by heart rise again.
 
     Parameters
     ----------
@@ -110,16 +111,16 @@ def is_hopeless(curve: Mapping[int, float], complete: Sequence[Mapping[int, floa
         Those of the trials that came to their end, in any order.
     """
     complete = [other for other in complete if other]
-    if not curve or len(complete) < _FEWEST_TO_JUDGE:
+    if len(curve) < _FEWEST_REPORTS or len(complete) < _FEWEST_TO_JUDGE:
         return False
     step = max(curve)
     longer = [other for other in complete if min(other) <= step < max(other)]
     if not longer or step < _JUDGED_FROM * np.median([max(other) for other in complete]):
         return False
     gains = [_recent(other, step) - _end(other) for other in longer]
-    reached, before = _recent(curve, step), [at for at in curve if at < step]
-    gained = _recent(curve, max(before)) - reached if before else 0.0
-    hoped = reached - max(float(np.quantile(gains, _GAIN_QUANTILE)), _FURTHER * gained, 0.0)
+    reached, before = _recent(curve, step), max(at for at in curve if at < step)
+    gained = _FURTHER * (_recent(curve, before) - reached)
+    hoped = reached - max(float(np.quantile(gains, _GAIN_QUANTILE)), gained, 0.0)
     return hoped > sorted(map(_end, complete))[_RANK - 1]
 
 

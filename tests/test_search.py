@@ -424,7 +424,7 @@ def test_losses_that_others_had_on_their_way_do_not_make_a_trial_hopeless(loss, 
     """Fits that learn their rows by heart, as 0.8 half way and 1.1 at the end."""
     complete = [rising_again(end) for end in ENDS]
 
-    assert is_hopeless({50: loss}, complete) == hopeless
+    assert is_hopeless({45: loss, 50: loss}, complete) == hopeless
 
 
 def test_losses_that_a_trial_had_long_ago_do_not_keep_it_from_being_hopeless():
@@ -443,9 +443,13 @@ def test_what_the_last_report_gained_is_hoped_for_twice_more(gain, hopeless):
     assert is_hopeless({45: 1.5 + gain, 50: 1.5}, complete) == hopeless
 
 
-def test_trials_that_report_nothing_are_no_measure():
+def test_trials_that_report_nothing_or_once_are_not_judged():
     assert not is_hopeless({}, [falling(end) for end in ENDS])
-    assert not is_hopeless({50: 9.0}, [{}] * 9)
+    assert not is_hopeless({50: 9.0}, [falling(end) for end in ENDS])
+
+
+def test_trials_that_report_nothing_are_no_measure():
+    assert not is_hopeless({45: 9.0, 50: 9.0}, [{}] * 9)
 
 
 def test_a_slow_start_is_no_reason_to_prune(study):

@@ -36,7 +36,7 @@ _SPLIT_COSINES = 4
 _BLOCK = 4096
 _TUNING_ROWS = 2000
 # Share of the trees from which on there is a loss, by which hopeless trials are told.
-_JUDGED_FROM = 0.4
+_REPORTED_FROM = 0.3
 # A first look at which redshifts may be wrong needs few trees and a wide kernel.
 _SCOUTS = 30
 _SCOUT_BANDWIDTH = 0.02
@@ -180,7 +180,7 @@ class ForestPhotoz(PhotozEstimator):
             if validation is None or not len(validation):
                 on_step(len(trees), math.nan)
                 return
-            if len(trees) < _JUDGED_FROM * self.n_trees:
+            if len(trees) < _REPORTED_FROM * self.n_trees:
                 return
             self._keep(Trees.join(trees))
             near, _, loss = self._choose(*self._tuning_rows(validation), near)

@@ -15,7 +15,7 @@ Device = Literal["auto", "cpu", "cuda"]
 PARTS = 20
 """Parts of a cycle, after which its progress is reported."""
 
-REPORTED = tuple(range(5, PARTS + 1))
+REPORTED = tuple(range(4, PARTS + 1))
 """Parts after which there is a loss to tell hopeless trials by: none while the rate rises."""
 
 _WARM_UP = 0.25
