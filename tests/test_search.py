@@ -443,6 +443,21 @@ def test_what_the_last_report_gained_is_hoped_for_twice_more(gain, hopeless):
     assert is_hopeless({45: 1.5 + gain, 50: 1.5}, complete) == hopeless
 
 
+@pytest.mark.parametrize(("loss", "hopeless"), [(1.5, False), (1.6, True)])
+def test_a_trial_may_hope_for_what_three_in_four_gained_at_most(loss, hopeless):
+    """From half way on the others gained 0, .1, .2 and .8: three in four of them .35."""
+    gains = (0, 0.1, 0.2, 0.8)
+    complete = [{50: end + gain, 100: end} for end, gain in zip(ENDS, gains, strict=True)]
+
+    assert is_hopeless({45: loss, 50: loss}, complete) == hopeless
+
+
+def test_a_trial_that_rises_is_not_expected_to_rise_further():
+    complete = [rising_again(end) for end in ENDS]
+
+    assert not is_hopeless({35: 1.0, 40: 1.15, 45: 1.17, 50: 1.18}, complete)
+
+
 def test_trials_that_report_nothing_or_once_are_not_judged():
     assert not is_hopeless({}, [falling(end) for end in ENDS])
     assert not is_hopeless({50: 9.0}, [falling(end) for end in ENDS])
