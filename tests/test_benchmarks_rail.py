@@ -1,6 +1,7 @@
 """The benchmark with RAIL: all of it that needs no RAIL."""
 
 import json
+import os
 import re
 from dataclasses import astuple, replace
 
@@ -253,8 +254,8 @@ def test_a_search_goes_on_where_more_trials_are_wanted(tmp_path):
     write_search(tmp_path, {"n_basis": 50}, n_trials=3)
     task = Task("sdss-mgs", "GPz", "search")
 
-    assert task.is_done(tmp_path, n_trials=3)
-    assert not task.is_done(tmp_path, n_trials=4)
+    assert task.is_done(tmp_path, tmp_path, n_trials=3)
+    assert not task.is_done(tmp_path, tmp_path, n_trials=4)
 
 
 def test_a_fit_is_repeated_where_the_search_chose_anew(tmp_path, truth):
@@ -262,11 +263,24 @@ def test_a_fit_is_repeated_where_the_search_chose_anew(tmp_path, truth):
     task.folder(tmp_path).mkdir(parents=True)
     write_search(tmp_path, {"n_basis": 50}, n_trials=3)
     write_scores(task.folder(tmp_path), pz_around(truth, 0.1), truth, COST_OF_ONE, {"n_basis": 50})
-    assert task.is_done(tmp_path, n_trials=3)
+    assert task.is_done(tmp_path, tmp_path, n_trials=3)
 
     write_search(tmp_path, {"n_basis": 60}, n_trials=4)
 
-    assert not task.is_done(tmp_path, n_trials=4)
+    assert not task.is_done(tmp_path, tmp_path, n_trials=4)
+
+
+def test_fits_of_this_package_are_repeated_after_a_new_experiment(tmp_path, truth):
+    write_fit(tmp_path / "build", truth, "forest", "ours", 0.05)
+    task = Task("sdss-mgs", "forest", "ours")
+    report = tmp_path / "sdss-mgs" / "report.json"
+    report.parent.mkdir()
+    report.write_text("{}")
+    written = (task.folder(tmp_path / "build") / COST).stat().st_mtime
+
+    for age, is_done in ((-1, True), (1, False)):
+        os.utime(report, (written + age, written + age))
+        assert task.is_done(tmp_path / "build", tmp_path, n_trials=30) == is_done
 
 
 def test_families_are_fitted_with_the_parameters_of_the_experiment(tmp_path):

@@ -316,7 +316,7 @@ def test_a_report_may_end_the_fit(galaxies):
         raise InterruptedError(step)
 
     network = NetworkPhotoz(**SMALL, updates=50)
-    with pytest.raises(InterruptedError, match="^4$"):
+    with pytest.raises(InterruptedError, match=r"^4$"):
         network.fit(*galaxies, validation=galaxies, on_step=stop)
 
 

@@ -51,7 +51,7 @@ def run(tasks: list[Task], build: Path, results: Path, n_trials: int, n_seeds: i
     """Do what is not done yet; number of tasks that failed."""
     failed = 0
     for number, task in enumerate(tasks, start=1):
-        if task.is_done(build, n_trials):
+        if task.is_done(build, results, n_trials):
             continue
         folder = task.folder(build)
         folder.mkdir(parents=True, exist_ok=True)

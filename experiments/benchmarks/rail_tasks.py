@@ -50,15 +50,26 @@ class Task:
         name = self.setting if self.setting == "search" else f"{self.setting}-{self.seed}"
         return build / self.dataset / self.estimator / name
 
-    def is_done(self, build: Path, n_trials: int) -> bool:
-        """Whether the task has come to its end, with as many trials, with what they found."""
+    def is_done(self, build: Path, results: Path, n_trials: int) -> bool:
+        """Whether the task has come to its end, with as many trials, with what they found.
+
+        Fits of this package are done anew where the experiment is more recent than they are.
+
+        Parameters
+        ----------
+        build, results, n_trials
+            As in `command`.
+        """
         if self.setting == "search":
             found = self.folder(build) / SEARCHED
             return found.exists() and len(_read(found)["trials"]) >= n_trials
         cost = self.folder(build) / COST
-        if self.setting != "searched":
-            return cost.exists()
-        return cost.exists() and _read(cost)["parameters"] == self._chosen(build)
+        if not cost.exists():
+            return False
+        if self.setting == "ours":
+            report = results / self.dataset / "report.json"
+            return report.exists() and cost.stat().st_mtime > report.stat().st_mtime
+        return self.setting == "default" or _read(cost)["parameters"] == self._chosen(build)
 
     def command(self, build: Path, results: Path, n_trials: int) -> list[str]:
         """Command line of the process.
