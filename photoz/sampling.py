@@ -23,7 +23,7 @@ _FEWEST_TO_TELL = 10
 _FEWEST_TO_JUDGE = 4
 _FEWEST_REPORTS = 2
 _JUDGED_FROM = 0.25
-_GAIN_QUANTILE = 0.75
+_GAIN_QUANTILE = 0.9
 _RANK = 3
 _RECENT = 3
 _FURTHER = 2
@@ -97,8 +97,8 @@ def is_hopeless(curve: Mapping[int, float], complete: Sequence[Mapping[int, floa
 
     A trial is judged when a quarter of the usual way lies behind it, by its lowest recent loss
     (of three reports, as far as there are, since the last one may be an outlier) less what it
-    may yet gain: what the trials that went further gained from that step to their end (three in
-    four of them no more), or twice what its last report gained on those before, so that those
+    may yet gain: what the trials that went further gained from that step to their end (nine in
+    ten of them no more), or twice what its last report gained on those before, so that those
     that learn slowly have their time; so a first report is not judged. It is hopeless if that is
     above the third lowest loss at the end. Losses of longer ago do not count, its own or others':
     fits that learn their rows by heart rise again.
