@@ -16,8 +16,8 @@ PARTS = 20
 """Parts of a cycle, after which its progress is reported."""
 
 REPORTED = tuple(range(9, PARTS + 1))
-"""Parts after which there is a loss to tell hopeless trials by: earlier, while the rate is high, those
-that learn fast look better than those that end well."""
+"""Parts after which there is a loss to tell hopeless trials by. Earlier, while the rate is high,
+those that learn fast look better than those that end well."""
 
 _WARM_UP = 0.25
 # Members whose activations bend alike err alike; these are evenly spread between two slopes.
