@@ -73,7 +73,7 @@ RULES: dict[str, Rule] = {
 
 def as_reported(family: str, trial: Trial) -> Trial:
     """A trial with the reports that its family makes now."""
-    kept = {"forest": range(8, 21), "network": REPORTED}.get(family)
+    kept = {"forest": range(6, 21), "network": REPORTED}.get(family)
     curve = [point for point in trial["curve"] if kept is None or point[0] in kept]
     return {**trial, "curve": curve}
 
