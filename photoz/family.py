@@ -31,8 +31,8 @@ from photoz.settings import FLOORS, Experiment
 __all__ = ["Chosen", "Family"]
 
 
-# Raised with what changes the score of a trial under the same version and settings.
-_REVISION = 2
+# Raised with what changes the trials of a search under the same version and settings.
+_REVISION = 3
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,10 +37,10 @@ class ReseededTPE(BaseSampler):
     seed
         Seed of the study.
     starts
-        Parameters of the first trials, by number.
+        Parameters of the first trials; see `starts`.
     """
 
-    def __init__(self, seed: int, starts: Mapping[int, dict[str, Any]]) -> None:
+    def __init__(self, seed: int, starts: Sequence[dict[str, Any]]) -> None:
         self._seed = seed
         self._starts = starts
         self._given: dict[str, Any] | None = None
@@ -51,7 +51,7 @@ class ReseededTPE(BaseSampler):
         number = sum(earlier.number < trial.number for earlier in kept_trials(study))
         entropy = np.random.SeedSequence((self._seed, number))
         self._sampler = TPESampler(seed=int(entropy.generate_state(1)[0]))
-        self._given = self._starts.get(number)
+        self._given = self._starts[number] if number < len(self._starts) else None
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial

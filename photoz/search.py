@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from photoz.errors import InputError, without_password
 from photoz.estimators.base import Choice, OnStep, Range
 from photoz.sampling import LatePruner, ReseededTPE, parameter_importance
+from photoz.starts import starts
 from photoz.study import (
     begin,
     deaths,
@@ -95,7 +96,7 @@ def search(
     """
     _check(space, n_trials, timeout)
     planned = n_trials if n_trials and space else 1
-    sampler = ReseededTPE(seed, _starts(space, defaults, warm_start, n_trials))
+    sampler = ReseededTPE(seed, starts(space, defaults, warm_start, seed))
     study = open_study(storage, study_name, planned=planned, sampler=sampler, pruner=LatePruner())
     raised: list[Exception] = []
     n_told = 0
@@ -209,39 +210,6 @@ def _has_more(study: optuna.Study, planned: int) -> bool:
     """Whether there are trials to begin, or to repeat."""
     kept = kept_trials(study)
     return len(kept) < planned or any(trial.state == TrialState.WAITING for trial in kept)
-
-
-def _starts(
-    space: Mapping[str, Range | Choice],
-    defaults: Mapping[str, Any] | None,
-    warm_start: Mapping[str, Any] | None,
-    n_trials: int,
-) -> dict[int, dict[str, Any]]:
-    """Parameters of the first trials that are given, by number."""
-    if defaults is None and n_trials and not warm_start:
-        return {}
-    first = _starting_point(space, defaults or {})
-    if not warm_start:
-        return {0: first}
-    return {0: first, 1: {**first, **warm_start}}
-
-
-def _starting_point(
-    space: Mapping[str, Range | Choice], defaults: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Defaults moved into the space; the middle of a range that has no default."""
-    start: dict[str, Any] = {}
-    for name, options in space.items():
-        default = defaults.get(name)
-        if isinstance(options, Choice):
-            start[name] = default if default in options.options else options.options[0]
-            continue
-        if default is None:
-            ends = options.low, options.high
-            default = math.sqrt(math.prod(ends)) if options.log else sum(ends) / 2
-        inside = min(max(default, options.low), options.high)
-        start[name] = round(inside) if options.integer else float(inside)
-    return start
 
 
 def _finished(study: optuna.Study) -> list[Trial]:

@@ -152,7 +152,8 @@ def check_summaries(model, photometry, tolerance):
 
     assert (np.abs(found.density - expected.density) / peak).max() < tolerance
     for key in ("mode", "mean", "std", "odds", "beyond"):
-        assert_allclose(getattr(found, key), getattr(expected, key), atol=5e-5, err_msg=key)
+        limit = max(5e-5, 2 * tolerance)
+        assert_allclose(getattr(found, key), getattr(expected, key), atol=limit, err_msg=key)
     # Between two peaks a quantile may lie anywhere: the probability below it may not.
     for level, z in zip(LEVELS, found.quantiles.T, strict=True):
         assert_allclose(pz.cdf(z), level, atol=2 * tolerance, err_msg=str(level))

@@ -24,7 +24,7 @@ point_metrics log_score resolution identity summaries
 catalogue metrics augment features split mock occupancy pool_weights
 pit_map temperature conformal pooling
 bootstrap datasets calibration estimators
-cells model sample settings_tables
+cells model sample settings_tables starts
 blend importance mixture_form progress settings study trials
 golden kernels
 claim extension finalists sampling

@@ -371,7 +371,7 @@ def test_an_interrupted_study_gives_up_the_same_trials(study):
         killed = next(calls) == 7
 
         def killed_underway(step, loss):
-            if killed and step == 30:
+            if killed and step == 20:
                 raise KeyboardInterrupt
             on_step(step, loss)
 

@@ -100,7 +100,7 @@ class NetworkPhotoz(PhotozEstimator):
         updates: int | None = None,
         batch_size: int = 256,
         learning_rate: float = 4e-3,
-        weight_decay: float = 1e-2,
+        weight_decay: float = 0.3,
         members: int = 4,
         device: Device = "auto",
         z_max: float | None = None,
@@ -129,7 +129,7 @@ class NetworkPhotoz(PhotozEstimator):
             "n_components": Range(3, 10),
             "updates": Range(400, 6000, log=True, beyond=24_000),
             "learning_rate": Range(1e-3, 1e-2, log=True),
-            "weight_decay": Range(1e-3, 1.0, log=True),
+            "weight_decay": Range(1e-2, 3.0, log=True),
         }
 
     @classmethod
