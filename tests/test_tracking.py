@@ -591,3 +591,33 @@ def test_a_store_is_not_left_in_the_environment(tmp_path, monkeypatch):
 
     assert "MLFLOW_TRACKING_URI" not in os.environ
     assert Store.find(mlruns=tmp_path / "two").folder == tmp_path / "two"
+
+
+@pytest.mark.slow
+def test_processes_that_make_a_store_at_once_wait_for_each_other(tmp_path):
+    """MLflow itself would make the same tables twice, and fail in one of them."""
+    code = (
+        "import sys; from photoz.tracking import Store; print('ready', flush=True); input(); "
+        "print(Store.find('mlruns').experiment(sys.argv[1]).name)"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, name],
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("one", "two", "three")
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+
+    told = [process.communicate() for process in processes]
+
+    names = [out.strip() for out, _ in told]
+    assert names == ["one", "two", "three"], "\n".join(error[-500:] for _, error in told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import logging
 import os
@@ -154,7 +155,7 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._check_database()
             self.follow()
-            with _few_retries():
+            with _few_retries(), self._alone():
                 return self._experiment(name)
         except InputError:
             raise
@@ -169,6 +170,19 @@ class Store:
                 logger.warning("the store was moved: %s", move)
             if moves:
                 mend(self.database, moves)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait for other processes of this machine: two that make tables at once break them."""
+        if self.database is None:
+            yield
+            return
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     def _unusable(self, error: Exception) -> InputError:
         reason = without_password(f"{type(error).__name__}: {error}".partition("\n")[0])
