@@ -319,3 +319,45 @@ def test_large_training_sets_are_bounded():
     rows = np.sort(np.random.default_rng(0).permutation(600)[:200])
 
     assert_allclose(boosting.scaling_.table, Scaling.learn(X[rows]).table)
+
+
+def test_the_average_of_members_is_sharper_than_one(train, galaxies):
+    X, z_spec = galaxies
+    few = [part[:500] for part in train]
+    parameters = {**SMALL, "n_rounds": 80}
+
+    def losses(members, seed):
+        model = BoostingPhotoz(**parameters, members=members, random_state=seed).fit(*few)
+        return -np.log(model.predict_pdf(X).at(z_spec))
+
+    single = np.mean([losses(1, seed) for seed in range(3)], axis=0)
+    gain = single - losses(4, 0)
+
+    assert gain.mean() > 3 * gain.std() / len(gain) ** 0.5
+
+
+def test_members_have_trees_and_draws_of_their_own(train):
+    model = BoostingPhotoz(**SMALL, members=3, random_state=0).fit(*train)
+
+    assert len(model.trees_) == len(np.unique(model.trees_)) == 3 * SMALL["n_rounds"]
+    first = model.coefficients_[:3]
+    assert not np.allclose(first[0], first[1])
+    assert not np.allclose(first[1], first[2])
+
+
+def test_the_first_rounds_of_members_move_scores_by_the_mean_of_their_steps(train):
+    """Of one round each: members start alike, so a fit of one member is the first of them."""
+    alone = BoostingPhotoz(**{**SMALL, "n_rounds": 1}, random_state=0).fit(*train)
+    both = BoostingPhotoz(**{**SMALL, "n_rounds": 1}, members=2, random_state=0).fit(*train)
+
+    assert_allclose(2 * both.coefficients_[0], alone.coefficients_[0], rtol=1e-6)
+
+
+def test_the_stopping_point_counts_rounds_of_all_members(train, galaxies):
+    parameters = {**SMALL, "n_rounds": 200, "patience": 5, "members": 2}
+    model = BoostingPhotoz(**parameters, random_state=0).fit(*train, validation=galaxies)
+    rounds = model.tuned_["n_rounds"]
+    again = BoostingPhotoz(**{**parameters, "n_rounds": rounds}, random_state=0).fit(*train)
+
+    assert len(model.trees_) == 2 * rounds
+    assert_array_equal(model.predict_pdf(train[0]).density, again.predict_pdf(train[0]).density)

@@ -42,9 +42,9 @@ class BoostingPhotoz(PhotozEstimator):
     n_components
         Gaussian components of a mixture.
     n_rounds
-        Trees; with validation rows the most there may be. None takes 300 with validation
-        rows, and half the square root of the number of training rows, but at least 25,
-        without: nothing would stop so many before they learn the noise.
+        Trees of a member; with validation rows the most there may be. None takes 300 with
+        validation rows, and half the square root of the number of training rows, but at least
+        25, without: nothing would stop so many before they learn the noise.
     learning_rate
         Share of each Newton step that is taken.
     n_leaves
@@ -60,6 +60,9 @@ class BoostingPhotoz(PhotozEstimator):
         sets, from which so few leaves learn nothing further.
     patience
         Rounds without a lower validation loss after which a fit ends.
+    members
+        Fits, each with draws of its own, whose scores are averaged: sharper for as many times
+        the time of fits and trees.
     z_max, n_z
         Upper end and number of points of the redshift grid, which starts at 0; the end
         follows from the training redshifts if it is None, the number from the end, in steps
@@ -85,6 +88,7 @@ class BoostingPhotoz(PhotozEstimator):
         "row_fraction": Limits(0, 1, above=True),
         "max_rows": Limits(1, whole=True),
         "patience": Limits(1, whole=True),
+        "members": Limits(1, whole=True),
         "n_threads": Limits(1, whole=True, none="for all cores"),
     }
 
@@ -100,6 +104,7 @@ class BoostingPhotoz(PhotozEstimator):
         row_fraction: float = 0.5,
         max_rows: int = 300_000,
         patience: int = 20,
+        members: int = 1,
         z_max: float | None = None,
         n_z: int | None = None,
         n_threads: int | None = None,
@@ -114,6 +119,7 @@ class BoostingPhotoz(PhotozEstimator):
         self.row_fraction = row_fraction
         self.max_rows = max_rows
         self.patience = patience
+        self.members = members
         self.z_max = z_max
         self.n_z = n_z
         self.n_threads = n_threads
@@ -147,34 +153,25 @@ class BoostingPhotoz(PhotozEstimator):
         self.scaling_ = Scaling.learn(train.X)
         self.start_ = starting_scores(train, self.n_components, self._narrowest)
         likelihood = self._likelihood(train)
-        features, scores = self._start(train.X)
+        features, start = self._start(train.X)
+        scores = [start.copy() for _ in range(self.members)]
         held_out = None if validation is None else self._start(validation.X)
         booster = self._booster(train) if _varies(train.X) else None
         rounds: list[tuple[int, FloatArray]] = []
         losses: list[float] = []
         n_rounds = self.n_rounds or _default_rounds(len(train), stops=held_out is not None)
         for step in range(1, n_rounds + 1):
-            rows = np.flatnonzero(generator.random(len(train)) < self.row_fraction)
-            if not len(rows):  # by bad luck among very few
-                rows = np.arange(len(train))
-            gradient, curvature = likelihood[rows].derivatives(
-                np.ascontiguousarray(scores[rows].T)
-            )
-            gradient *= train.weight[rows].astype(np.float32)
-            curvature *= train.weight[rows].astype(np.float32)
-            mixed = generator.standard_normal(len(gradient)) @ _standardised(gradient, curvature)
-            tree = _grow(booster, rows, mixed, train.weight)
-            leaf = self._leaves(booster, train.X, tree)
-            steps = newton_steps(
-                features[rows], gradient, curvature, leaf[rows],
-                n_leaves=self.n_leaves, ridge=self.ridge,
-            )  # fmt: skip
-            steps = (self.learning_rate * steps).astype(np.float32)
-            rounds.append((tree, steps))
-            add_steps(scores, features, leaf, steps)
+            for own in scores:
+                tree, leaf, steps = self._grow_round(
+                    booster, likelihood, features, own, train, generator
+                )
+                add_steps(own, features, leaf, steps)
+                # The mean of the members' scores is the sum of all their steps, so divided.
+                rounds.append((tree, steps / np.float32(self.members)))
+                if validation is not None and held_out is not None:
+                    leaf = self._leaves(booster, validation.X, tree)
+                    add_steps(held_out[1], held_out[0], leaf, rounds[-1][1])
             if validation is not None and held_out is not None:
-                leaf = self._leaves(booster, validation.X, tree)
-                add_steps(held_out[1], held_out[0], leaf, steps)
                 losses.append(self._likelihood(validation).loss(held_out[1].T))
             if on_step is not None and step % _REPORT_EVERY == 0:
                 # It would end at its best round.
@@ -182,9 +179,36 @@ class BoostingPhotoz(PhotozEstimator):
             if losses and step - 1 - int(np.argmin(losses)) >= self.patience:
                 break
         if losses:
-            rounds = rounds[: int(np.argmin(losses)) + 1]
-            self.tuned_ = {"n_rounds": len(rounds)}
+            best = int(np.argmin(losses)) + 1
+            rounds = rounds[: best * self.members]
+            self.tuned_ = {"n_rounds": best}
         self._keep(booster, rounds)
+
+    def _grow_round(
+        self,
+        booster: lgb.Booster | None,
+        likelihood: MixtureLikelihood,
+        features: FloatArray,
+        scores: FloatArray,
+        train: Rows,
+        generator: np.random.Generator,
+    ) -> tuple[int, NDArray[np.int16], NDArray[np.float32]]:
+        """Tree, leaf of each training row in it, and what its leaves add to the scores."""
+        rows = np.flatnonzero(generator.random(len(train)) < self.row_fraction)
+        if not len(rows):  # by bad luck among very few
+            rows = np.arange(len(train))
+        weight = train.weight[rows].astype(np.float32)
+        gradient, curvature = likelihood[rows].derivatives(np.ascontiguousarray(scores[rows].T))
+        gradient *= weight
+        curvature *= weight
+        mixed = generator.standard_normal(len(gradient)) @ _standardised(gradient, curvature)
+        tree = _grow(booster, rows, mixed, train.weight)
+        leaf = self._leaves(booster, train.X, tree)
+        steps = newton_steps(
+            features[rows], gradient, curvature, leaf[rows],
+            n_leaves=self.n_leaves, ridge=self.ridge,
+        )  # fmt: skip
+        return tree, leaf, (self.learning_rate * steps).astype(np.float32)
 
     @property
     def _narrowest(self) -> float:
