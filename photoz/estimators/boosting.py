@@ -131,7 +131,7 @@ class BoostingPhotoz(PhotozEstimator):
         return {
             "n_components": Range(2, 6),
             "learning_rate": Range(0.1, 0.25, log=True),
-            "n_leaves": Range(3, 16, log=True),
+            "n_leaves": Range(2, 16, log=True),
             "min_leaf": Range(10, 200, log=True),
             "ridge": Range(1.0, 300.0, log=True),
         }
