@@ -20,11 +20,11 @@ __all__ = ["LatePruner", "ReseededTPE", "is_hopeless", "parameter_importance"]
 # The best tenth of fewer trials is not even one.
 _FEWEST_TO_TELL = 10
 # When a trial is given up, as replays of whole searches chose it (experiments/NOTES.md).
-_FEWEST_TO_JUDGE = 4
+_FEWEST_TO_JUDGE = 2
 _FEWEST_REPORTS = 2
 _JUDGED_FROM = 0.25
 _GAIN_QUANTILE = 0.9
-_RANK = 3
+_RANK = 2
 _RECENT = 3
 _FURTHER = 2
 
@@ -100,7 +100,7 @@ def is_hopeless(curve: Mapping[int, float], complete: Sequence[Mapping[int, floa
     may yet gain: what the trials that went further gained from that step to their end (nine in
     ten of them no more), or twice what its last report gained on those before, so that those
     that learn slowly have their time; so a first report is not judged. It is hopeless if that is
-    above the third lowest loss at the end. Losses of longer ago do not count, its own or others':
+    above the second lowest loss at the end. Losses of longer ago do not count, its own or others':
     fits that learn their rows by heart rise again.
 
     Parameters

@@ -398,15 +398,15 @@ def until(step, curve):
 
 
 @pytest.mark.parametrize("step", [25, 70, 95])
-@pytest.mark.parametrize(("end", "hopeless"), [(0.9, False), (1.19, False), (1.27, True)])
-def test_a_trial_is_hopeless_if_its_usual_end_is_worse_than_the_third_best(step, end, hopeless):
+@pytest.mark.parametrize(("end", "hopeless"), [(0.9, False), (1.09, False), (1.17, True)])
+def test_a_trial_is_hopeless_if_its_usual_end_is_worse_than_the_second_best(step, end, hopeless):
     complete = [falling(other) for other in ENDS]
 
     assert is_hopeless(until(step, falling(end)), complete) == hopeless
 
 
 @pytest.mark.parametrize(
-    ("step", "n_complete"), [(20, 4), (50, 3), (100, 4)], ids=["early", "among few", "at the end"]
+    ("step", "n_complete"), [(20, 4), (50, 1), (100, 4)], ids=["early", "beside one", "at the end"]
 )
 def test_nobody_is_hopeless(step, n_complete):
     complete = [falling(end) for end in ENDS[:n_complete]]
@@ -414,12 +414,19 @@ def test_nobody_is_hopeless(step, n_complete):
     assert not is_hopeless(until(step, falling(9.0)), complete)
 
 
+def test_two_that_came_to_their_end_are_enough_to_judge_a_third():
+    complete = [falling(end) for end in ENDS[:2]]
+
+    assert is_hopeless(until(50, falling(1.17)), complete)
+    assert not is_hopeless(until(50, falling(1.09)), complete)
+
+
 def rising_again(end, last_step=100):
     """Losses that are lowest half way, and end 0.3 above that."""
     return {step: end - 0.3 + 0.006 * abs(step - last_step // 2) for step in range(5, 101, 5)}
 
 
-@pytest.mark.parametrize(("loss", "hopeless"), [(0.95, False), (1.19, False), (1.27, True)])
+@pytest.mark.parametrize(("loss", "hopeless"), [(0.95, False), (1.09, False), (1.17, True)])
 def test_losses_that_others_had_on_their_way_do_not_make_a_trial_hopeless(loss, hopeless):
     """Fits that learn their rows by heart, as 0.8 half way and 1.1 at the end."""
     complete = [rising_again(end) for end in ENDS]
@@ -437,13 +444,13 @@ def test_losses_that_a_trial_had_long_ago_do_not_keep_it_from_being_hopeless():
 
 @pytest.mark.parametrize(("gain", "hopeless"), [(0.2, False), (0.05, True)])
 def test_what_the_last_report_gained_is_hoped_for_twice_more(gain, hopeless):
-    """Of the others, none gained anything past half way; the third best ended at 1.2."""
+    """Of the others, none gained anything past half way; the second best ended at 1.1."""
     complete = [dict.fromkeys(range(5, 101, 5), end) for end in ENDS]
 
-    assert is_hopeless({45: 1.5 + gain, 50: 1.5}, complete) == hopeless
+    assert is_hopeless({45: 1.4 + gain, 50: 1.4}, complete) == hopeless
 
 
-@pytest.mark.parametrize(("loss", "hopeless"), [(1.8, False), (1.9, True)])
+@pytest.mark.parametrize(("loss", "hopeless"), [(1.7, False), (1.8, True)])
 def test_a_trial_may_hope_for_what_nine_in_ten_gained_at_most(loss, hopeless):
     """From half way on the others gained 0, .1, .2 and .8: nine in ten of them .62."""
     gains = (0, 0.1, 0.2, 0.8)
@@ -455,7 +462,7 @@ def test_a_trial_may_hope_for_what_nine_in_ten_gained_at_most(loss, hopeless):
 def test_a_trial_that_rises_is_not_expected_to_rise_further():
     complete = [rising_again(end) for end in ENDS]
 
-    assert not is_hopeless({35: 1.0, 40: 1.15, 45: 1.17, 50: 1.18}, complete)
+    assert not is_hopeless({35: 0.9, 40: 1.05, 45: 1.07, 50: 1.08}, complete)
 
 
 def test_trials_that_report_nothing_or_once_are_not_judged():
