@@ -433,7 +433,7 @@ def test_fits_side_by_side_give_the_same_and_leave_the_threads_as_they_were(gala
     with ThreadPoolExecutor(3) as pool:
         together = list(pool.map(fit, [0, 1, 0]))
 
-    # Predictions one after the other: side by side numpy adds up in another order.
+    # Predictions one after the other: side by side BLAS has other threads, and another last digit.
     assert_array_equal(together[0].predict(X), alone.predict(X))
     assert_array_equal(together[2].predict(X), alone.predict(X))
     assert torch.get_num_threads() == before

@@ -18,6 +18,7 @@ from photoz.errors import InputError
 from photoz.estimators.base import Choice, Range
 from photoz.sampling import is_hopeless
 from photoz.search import Scored, _suggest, search, study_name
+from photoz.starts import starts
 from photoz.study import open_storage
 
 SPACE = {
@@ -357,9 +358,27 @@ def test_hopeless_trials_are_pruned_and_good_ones_are_not(study):
     pruned = [trial.state == "pruned" for trial in result.trials]
     depths = np.array([trial.parameters["depth"] for trial in result.trials])
     assert 3 < sum(pruned) < 12
-    assert depths[pruned].min() > sorted(depths)[2]
+    assert depths[pruned].min() > sorted(depths)[1]
     assert [steps < 100 for steps in n_steps] == pruned
     assert not pruned[result.best.number]
+
+
+def test_the_first_trials_of_a_search_are_its_starts(study):
+    space, given = {"depth": Range(1, 1000), "kind": Choice(("a", "b"))}, {"depth": 3.0}
+
+    result = search(
+        lambda parameters, _: Scored(parameters["depth"]),
+        space,
+        n_trials=12,
+        defaults=given,
+        warm_start={"depth": 5.0},
+        **study,
+    )
+
+    tried = [trial.parameters for trial in result.trials]
+    expected = starts(space, given, {"depth": 5.0}, 0)
+    assert tried[: len(expected)] == expected
+    assert all(parameters not in expected for parameters in tried[len(expected) :])
 
 
 def test_an_interrupted_study_gives_up_the_same_trials(study):

@@ -1,5 +1,6 @@
 """What MLflow is told is complete, can be found again, and holds no secret."""
 
+import errno
 import json
 import os
 import shutil
@@ -591,6 +592,16 @@ def test_a_store_is_not_left_in_the_environment(tmp_path, monkeypatch):
 
     assert "MLFLOW_TRACKING_URI" not in os.environ
     assert Store.find(mlruns=tmp_path / "two").folder == tmp_path / "two"
+
+
+def test_a_store_is_used_where_its_file_system_knows_no_locks(empty_store, monkeypatch, tmp_path):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.setattr("photoz.tracking.store.fcntl.flock", refuse)
+
+    assert Store.find("", tmp_path).experiment("a").name == "a"
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -164,7 +164,9 @@ class Store:
 
     def follow(self) -> None:
         """Mend the places of artifacts where the folder was moved since they were written."""
-        if self.database is not None and self.database.exists():
+        if self.database is None or not self.database.exists():
+            return
+        with self._alone():
             moves = find_moves(self.database)
             for move in moves:
                 logger.warning("the store was moved: %s", move)
@@ -173,16 +175,14 @@ class Store:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Wait for other processes of this machine: two that make tables at once break them."""
-        if self.database is None:
+        """Wait for others of this machine: tables must not be made twice, nor read half made."""
+        with ExitStack() as kept:
+            if self.database is not None:
+                with suppress(OSError):  # some file systems know no locks
+                    folder = os.open(self.folder, os.O_RDONLY)
+                    kept.callback(os.close, folder)
+                    fcntl.flock(folder, fcntl.LOCK_EX)
             yield
-            return
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(folder)
 
     def _unusable(self, error: Exception) -> InputError:
         reason = without_password(f"{type(error).__name__}: {error}".partition("\n")[0])
