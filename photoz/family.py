@@ -34,6 +34,9 @@ __all__ = ["Chosen", "Family"]
 # Raised with what changes the trials of a search under the same version and settings.
 _REVISION = 3
 
+# A pool hardly gains by more than two further networks, which cost it as much time as the best.
+_RUNNERS_UP = 2
+
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
@@ -130,7 +133,9 @@ class Family:
             judge = partial(self._judge, tell)
             (best, held_back), *others = judge_finalists(judge, found.trials, n_finalists)
             if self.name in self.experiment.blend_members:
-                runners_up = tuple(RunnerUp(self._candidate(one), made) for one, made in others)
+                runners_up = tuple(
+                    RunnerUp(self._candidate(one), made) for one, made in others[:_RUNNERS_UP]
+                )
             del others  # densities of all galaxies are large
         extended = extend(self._objective, self._space[0], best)
         seconds = found.seconds + time.perf_counter() - started

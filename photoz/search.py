@@ -81,9 +81,11 @@ def search(
     seed
         Seed of the sampler.
     defaults
-        Parameters of the first trial, moved into the space where they lie outside.
+        Parameters of the first trial, moved into the space where they lie outside; the middle
+        of the space where there are none.
     warm_start
-        Parameters of the second trial; what they lack in the space is as in the first.
+        Parameters of the second trial; what they lack in the space is as in the first. Up to
+        the tenth the rest are a Latin hypercube; see `starts`.
     on_trial
         Called with every finished trial in order, stored ones first.
 

@@ -323,7 +323,7 @@ def test_large_training_sets_are_bounded():
 
 def test_the_average_of_members_is_sharper_than_one(train, galaxies):
     X, z_spec = galaxies
-    few = [part[:500] for part in train]
+    few = [part[:300] for part in train]
     parameters = {**SMALL, "n_rounds": 80}
 
     def losses(members, seed):

@@ -3,11 +3,13 @@
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from photoz.errors import InputError
@@ -283,7 +285,11 @@ def expected_failures(estimator):
     ],
     expected_failed_checks=expected_failures,
 )
-def test_scikit_learn_contract(estimator, check):
+def test_scikit_learn_contract(estimator, check, monkeypatch):
+    # p(z) is of single precision, and its last digit may follow a galaxy's place in memory.
+    allclose = partial(estimator_checks.assert_allclose_dense_sparse, rtol=1e-6)
+    monkeypatch.setattr(estimator_checks, "assert_allclose_dense_sparse", allclose)
+
     check(estimator)
 
 

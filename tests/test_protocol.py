@@ -241,18 +241,28 @@ def test_members_without_weight_are_left_out_of_a_blend(samples, with_runners_up
     )
 
 
-def test_runners_up_are_kept_for_a_blend_alone(samples, monkeypatch):
-    monkeypatch.setattr(photoz.family, "hold_back", lambda *_: held_back_with(samples, peak=1.0))
+def test_two_runners_up_are_kept_for_a_blend_alone(samples, monkeypatch):
+    judged = []
+
+    def fit_folds(candidate, *_):
+        judged.append(candidate.parameters["updates"])
+        return held_back_with(samples, peak=judged[-1] / 1000)
+
+    monkeypatch.setattr(photoz.family, "hold_back", fit_folds)
     monkeypatch.setattr(Candidate, "trial", lambda *_: Scored(0.0))
-    found = tuple(Trial(k, "complete", {"updates": 1000 + k}, -1.0, 1.0) for k in range(4))
+    found = tuple(
+        Trial(k, "complete", {"updates": 1000 + 100 * k}, -1.0 + k / 10, 1.0) for k in range(6)
+    )
     result = SearchResult(found[0], found, 1.0, timed_out=False)
     data = {"name": "mock", "catalogue": {"dataset": "sdss"}}
     families = {"forest": {}, "network": {}}
 
-    for blend, n_runners_up in (({"blend": {}}, 2), ({}, 0)):
+    for blend, runners_up in (({"blend": {}}, [1300, 1200]), ({}, [])):
         experiment = Experiment(**data, estimators={**families, **blend})
         chosen = Family("network", experiment, samples).choose(result)
-        assert len(chosen.runners_up) == n_runners_up
+        assert [one.candidate.parameters["updates"] for one in chosen.runners_up] == runners_up
+        assert chosen.found.best.parameters["updates"] == 1400
+    assert judged == 2 * [1000, 1100, 1200, 1300, 1400]
 
 
 def held_back_with(samples, peak):

@@ -62,7 +62,7 @@ class BoostingPhotoz(PhotozEstimator):
         Rounds without a lower validation loss after which a fit ends.
     members
         Fits, each with draws of its own, whose scores are averaged: sharper for as many times
-        the time of fits and trees.
+        the time of fits, those of a search included, and as many times the trees.
     z_max, n_z
         Upper end and number of points of the redshift grid, which starts at 0; the end
         follows from the training redshifts if it is None, the number from the end, in steps

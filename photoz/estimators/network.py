@@ -149,8 +149,8 @@ class NetworkPhotoz(PhotozEstimator):
 
     @classmethod
     def n_finalists(cls) -> int:
-        """Three: among the best trials chance decides as much as the parameters do."""
-        return 3
+        """Five: among the best trials chance decides as much as the parameters do."""
+        return 5
 
     def predict_mixture(self, X: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Gaussian mixtures whose parts within the redshift grid are p(z).
