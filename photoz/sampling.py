@@ -19,7 +19,7 @@ __all__ = ["LatePruner", "ReseededTPE", "is_hopeless", "parameter_importance"]
 
 # The best tenth of fewer trials is not even one.
 _FEWEST_TO_TELL = 10
-# When a trial is given up, as replays of whole searches chose it (experiments/NOTES.md).
+# When a trial is given up, as whole searches and replays of them chose it (experiments/NOTES.md).
 _FEWEST_TO_JUDGE = 2
 _FEWEST_REPORTS = 2
 _JUDGED_FROM = 0.25
