@@ -32,7 +32,7 @@ __all__ = ["Chosen", "Family"]
 
 
 # Raised with what changes the trials of a search under the same version and settings.
-_REVISION = 3
+_REVISION = 4
 
 # A pool hardly gains by more than two further networks, which cost it as much time as the best.
 _RUNNERS_UP = 2
@@ -106,6 +106,7 @@ class Family:
             seed=self.experiment.seed,
             defaults={key: defaults[key] for key in space if key in defaults},
             warm_start=self.warm_start,
+            n_wanted=1 + _RUNNERS_UP if get_estimator(self.name).n_finalists() else 2,
             on_trial=on_trial,
         )
 

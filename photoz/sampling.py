@@ -24,7 +24,6 @@ _FEWEST_TO_JUDGE = 2
 _FEWEST_REPORTS = 2
 _JUDGED_FROM = 0.25
 _GAIN_QUANTILE = 0.9
-_RANK = 2
 _RECENT = 3
 _FURTHER = 2
 
@@ -83,16 +82,26 @@ class LatePruner(BasePruner):
     """Give up trials that are hopeless by the losses that their fits report; see `is_hopeless`.
 
     It asks nothing but the study, so that a search that is resumed gives up the same trials.
+
+    Parameters
+    ----------
+    n_wanted
+        How many of the best trials are of use.
     """
+
+    def __init__(self, n_wanted: int) -> None:
+        self._n_wanted = n_wanted
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Whether to give up this trial at its last step."""
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         curves = [other.intermediate_values for other in complete]
-        return is_hopeless(trial.intermediate_values, curves)
+        return is_hopeless(trial.intermediate_values, curves, self._n_wanted)
 
 
-def is_hopeless(curve: Mapping[int, float], complete: Sequence[Mapping[int, float]]) -> bool:
+def is_hopeless(
+    curve: Mapping[int, float], complete: Sequence[Mapping[int, float]], n_wanted: int
+) -> bool:
     """Whether even a good end would leave a trial behind the best ones.
 
     A trial is judged when a quarter of the usual way lies behind it, by its lowest recent loss
@@ -100,8 +109,8 @@ def is_hopeless(curve: Mapping[int, float], complete: Sequence[Mapping[int, floa
     may yet gain: what the trials that went further gained from that step to their end (nine in
     ten of them no more), or twice what its last report gained on those before, so that those
     that learn slowly have their time; so a first report is not judged. It is hopeless if that is
-    above the second lowest loss at the end. Losses of longer ago do not count, its own or others':
-    fits that learn their rows by heart rise again.
+    above the lowest losses at the end, as many as there are trials wanted. Losses of longer ago do
+    not count, its own or others': fits that learn their rows by heart rise again.
 
     Parameters
     ----------
@@ -109,6 +118,9 @@ def is_hopeless(curve: Mapping[int, float], complete: Sequence[Mapping[int, floa
         Losses of the trial, by step.
     complete
         Those of the trials that came to their end, in any order.
+    n_wanted
+        How many of the best trials are of use. Where fewer came to their end, but two at least,
+        it is the worst of them that counts.
     """
     complete = [other for other in complete if other]
     if len(curve) < _FEWEST_REPORTS or len(complete) < _FEWEST_TO_JUDGE:
@@ -121,7 +133,7 @@ def is_hopeless(curve: Mapping[int, float], complete: Sequence[Mapping[int, floa
     reached, before = _recent(curve, step), max(at for at in curve if at < step)
     gained = _FURTHER * (_recent(curve, before) - reached)
     hoped = reached - max(float(np.quantile(gains, _GAIN_QUANTILE)), gained, 0.0)
-    return hoped > sorted(map(_end, complete))[_RANK - 1]
+    return hoped > sorted(map(_end, complete))[:n_wanted][-1]
 
 
 def _recent(curve: Mapping[int, float], step: int) -> float:

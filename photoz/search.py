@@ -54,6 +54,7 @@ def search(
     seed: int = 0,
     defaults: Mapping[str, Any] | None = None,
     warm_start: Mapping[str, Any] | None = None,
+    n_wanted: int = 2,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> SearchResult:
     """Find the parameters of the lowest score.
@@ -86,6 +87,8 @@ def search(
     warm_start
         Parameters of the second trial; what they lack in the space is as in the first. Up to
         the tenth the rest are a Latin hypercube; see `starts`.
+    n_wanted
+        How many of the best trials are of use: one that will not be among them is given up.
     on_trial
         Called with every finished trial in order, stored ones first.
 
@@ -99,7 +102,8 @@ def search(
     _check(space, n_trials, timeout)
     planned = n_trials if n_trials and space else 1
     sampler = ReseededTPE(seed, starts(space, defaults, warm_start, seed))
-    study = open_study(storage, study_name, planned=planned, sampler=sampler, pruner=LatePruner())
+    pruner = LatePruner(n_wanted)
+    study = open_study(storage, study_name, planned=planned, sampler=sampler, pruner=pruner)
     raised: list[Exception] = []
     n_told = 0
     while True:

@@ -265,6 +265,26 @@ def test_two_runners_up_are_kept_for_a_blend_alone(samples, monkeypatch):
     assert judged == 2 * [1000, 1100, 1200, 1300, 1400]
 
 
+@pytest.mark.parametrize(("family", "third"), [("forest", "pruned"), ("network", "complete")])
+def test_a_trial_that_may_be_pooled_is_not_given_up(samples, monkeypatch, tmp_path, family, third):
+    """Three networks are of use, the best and two runners-up; of a forest the best, or another."""
+    ends = iter([1.2, 1.0, 1.1, 1.15])
+
+    def fit_trial(_candidate, _train, _validation, _metric, on_step):
+        end = next(ends)
+        for step in range(5, 101, 5):
+            on_step(step, end + 0.5 * np.log2(100 / step))
+        return Scored(end)
+
+    monkeypatch.setattr(Candidate, "trial", fit_trial)
+    experiment = Experiment(name="mock", catalogue={"dataset": "sdss"}, search={"trials": 4})
+    found = Family(family, experiment, samples).search(
+        storage=tmp_path / "study.log", on_trial=lambda _: None
+    )
+
+    assert [trial.state for trial in found.trials] == [*["complete"] * 3, third]
+
+
 def held_back_with(samples, peak):
     """What `hold_back` returns, with p(z) that are the larger at the truth the higher the peak."""
     return HeldBack(

@@ -421,7 +421,7 @@ def until(step, curve):
 def test_a_trial_is_hopeless_if_its_usual_end_is_worse_than_the_second_best(step, end, hopeless):
     complete = [falling(other) for other in ENDS]
 
-    assert is_hopeless(until(step, falling(end)), complete) == hopeless
+    assert is_hopeless(until(step, falling(end)), complete, n_wanted=2) == hopeless
 
 
 @pytest.mark.parametrize(
@@ -430,14 +430,22 @@ def test_a_trial_is_hopeless_if_its_usual_end_is_worse_than_the_second_best(step
 def test_nobody_is_hopeless(step, n_complete):
     complete = [falling(end) for end in ENDS[:n_complete]]
 
-    assert not is_hopeless(until(step, falling(9.0)), complete)
+    assert not is_hopeless(until(step, falling(9.0)), complete, n_wanted=2)
 
 
 def test_two_that_came_to_their_end_are_enough_to_judge_a_third():
     complete = [falling(end) for end in ENDS[:2]]
 
-    assert is_hopeless(until(50, falling(1.17)), complete)
-    assert not is_hopeless(until(50, falling(1.09)), complete)
+    assert is_hopeless(until(50, falling(1.17)), complete, n_wanted=2)
+    assert not is_hopeless(until(50, falling(1.09)), complete, n_wanted=2)
+
+
+@pytest.mark.parametrize(("n_complete", "hopeless"), [(4, False), (3, False), (2, True)])
+def test_a_trial_that_may_be_one_of_those_wanted_goes_on(n_complete, hopeless):
+    """It will end at 1.17: third of the others, or behind both of them."""
+    complete = [falling(end) for end in ENDS[:n_complete]]
+
+    assert is_hopeless(until(50, falling(1.17)), complete, n_wanted=3) == hopeless
 
 
 def rising_again(end, last_step=100):
@@ -450,15 +458,15 @@ def test_losses_that_others_had_on_their_way_do_not_make_a_trial_hopeless(loss, 
     """Fits that learn their rows by heart, as 0.8 half way and 1.1 at the end."""
     complete = [rising_again(end) for end in ENDS]
 
-    assert is_hopeless({45: loss, 50: loss}, complete) == hopeless
+    assert is_hopeless({45: loss, 50: loss}, complete, n_wanted=2) == hopeless
 
 
 def test_losses_that_a_trial_had_long_ago_do_not_keep_it_from_being_hopeless():
     complete = [falling(end) for end in ENDS]
     learned_by_heart = {step: 0.5 + 0.02 * step for step in range(40, 71, 5)}
 
-    assert is_hopeless(learned_by_heart, complete)
-    assert not is_hopeless(until(50, learned_by_heart), complete)
+    assert is_hopeless(learned_by_heart, complete, n_wanted=2)
+    assert not is_hopeless(until(50, learned_by_heart), complete, n_wanted=2)
 
 
 @pytest.mark.parametrize(("gain", "hopeless"), [(0.2, False), (0.05, True)])
@@ -466,7 +474,7 @@ def test_what_the_last_report_gained_is_hoped_for_twice_more(gain, hopeless):
     """Of the others, none gained anything past half way; the second best ended at 1.1."""
     complete = [dict.fromkeys(range(5, 101, 5), end) for end in ENDS]
 
-    assert is_hopeless({45: 1.4 + gain, 50: 1.4}, complete) == hopeless
+    assert is_hopeless({45: 1.4 + gain, 50: 1.4}, complete, n_wanted=2) == hopeless
 
 
 @pytest.mark.parametrize(("loss", "hopeless"), [(1.7, False), (1.8, True)])
@@ -475,22 +483,24 @@ def test_a_trial_may_hope_for_what_nine_in_ten_gained_at_most(loss, hopeless):
     gains = (0, 0.1, 0.2, 0.8)
     complete = [{50: end + gain, 100: end} for end, gain in zip(ENDS, gains, strict=True)]
 
-    assert is_hopeless({45: loss, 50: loss}, complete) == hopeless
+    assert is_hopeless({45: loss, 50: loss}, complete, n_wanted=2) == hopeless
 
 
 def test_a_trial_that_rises_is_not_expected_to_rise_further():
     complete = [rising_again(end) for end in ENDS]
 
-    assert not is_hopeless({35: 0.9, 40: 1.05, 45: 1.07, 50: 1.08}, complete)
+    assert not is_hopeless({35: 0.9, 40: 1.05, 45: 1.07, 50: 1.08}, complete, n_wanted=2)
 
 
 def test_trials_that_report_nothing_or_once_are_not_judged():
-    assert not is_hopeless({}, [falling(end) for end in ENDS])
-    assert not is_hopeless({50: 9.0}, [falling(end) for end in ENDS])
+    complete = [falling(end) for end in ENDS]
+
+    assert not is_hopeless({}, complete, n_wanted=2)
+    assert not is_hopeless({50: 9.0}, complete, n_wanted=2)
 
 
 def test_trials_that_report_nothing_are_no_measure():
-    assert not is_hopeless({45: 9.0, 50: 9.0}, [{}] * 9)
+    assert not is_hopeless({45: 9.0, 50: 9.0}, [{}] * 9, n_wanted=2)
 
 
 def test_a_slow_start_is_no_reason_to_prune(study):

@@ -124,7 +124,7 @@ class NetworkPhotoz(PhotozEstimator):
     def search_space(cls) -> dict[str, Range | Choice]:
         """Ranges that are searched where an experiment does not say otherwise."""
         return {
-            "width": Choice((96, 128, 192, 256)),
+            "width": Range(96, 256, log=True),
             "layers": Range(2, 4),
             "n_components": Range(3, 10),
             "updates": Range(400, 6000, log=True, beyond=24_000),
@@ -141,11 +141,6 @@ class NetworkPhotoz(PhotozEstimator):
     def n_steps(self) -> int | None:
         """Parts of a cycle."""
         return PARTS
-
-    @classmethod
-    def trial_parameters(cls) -> dict[str, Any]:
-        """Two members: alone, smaller and smoother networks are best than in company."""
-        return {"members": 2}
 
     @classmethod
     def n_finalists(cls) -> int:
