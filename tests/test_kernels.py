@@ -34,7 +34,7 @@ pytest.importorskip("numba")
 LEVELS = sorted({*QUANTILE_LEVELS, 0.5})
 
 PARAMETERS = {
-    "network": {"members": 2, "width": 32, "layers": 2, "updates": 200},
+    "network": {"members": 2, "width": 37, "layers": 2, "updates": 200},
     "boosting": {"n_rounds": 15, "members": 2},
     "forest": {"n_trees": 10},
     "knn": {},
