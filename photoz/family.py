@@ -106,7 +106,7 @@ class Family:
             seed=self.experiment.seed,
             defaults={key: defaults[key] for key in space if key in defaults},
             warm_start=self.warm_start,
-            n_wanted=1 + _RUNNERS_UP if get_estimator(self.name).n_finalists() else 2,
+            n_wanted=self._n_wanted,
             on_trial=on_trial,
         )
 
@@ -190,6 +190,11 @@ class Family:
     def _judge(self, tell: Tell, trial: Trial) -> tuple[float, HeldBack]:
         held_back = hold_back(self._candidate(trial), self.samples, tell)
         return held_back.score(self.experiment.search.metric), held_back
+
+    @property
+    def _n_wanted(self) -> int:
+        """Trials that matter: the best with its runners-up, or with one that is nearly as good."""
+        return 1 + (_RUNNERS_UP if get_estimator(self.name).n_finalists() else 1)
 
     @property
     def _space(self) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -109,8 +109,8 @@ def is_hopeless(
     may yet gain: what the trials that went further gained from that step to their end (nine in
     ten of them no more), or twice what its last report gained on those before, so that those
     that learn slowly have their time; so a first report is not judged. It is hopeless if that is
-    above the lowest losses at the end, as many as there are trials wanted. Losses of longer ago do
-    not count, its own or others': fits that learn their rows by heart rise again.
+    above what the last of the trials wanted had at its end. Losses of longer ago do not count, its
+    own or others': fits that learn their rows by heart rise again.
 
     Parameters
     ----------
